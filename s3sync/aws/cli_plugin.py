@@ -42,7 +42,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 RECEIPTS_VARIABLE = "S3SYNC_RECEIPTS_FD"
@@ -93,7 +93,7 @@ class Receipts:
             self._descriptor = None
 
     def write(self, event: str, *, may_wait: bool = False, **values: object) -> None:
-        """Write one line; with `may_wait` only together with others, or after a moment. It never raises."""
+        """Write one line; with `may_wait` it may wait for others, which are written together. Never raises."""
         if self._descriptor is None:
             return
         try:
@@ -110,7 +110,7 @@ class Receipts:
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits. It never raises."""
+        """Write the lines that wait. Never raises."""
         try:
             with self._lock:
                 if len(self._unsent) < _MAX_UNSENT:
@@ -119,7 +119,7 @@ class Receipts:
                 while self._unsent and self._descriptor is not None:
                     self._unsent = self._unsent[os.write(self._descriptor, self._unsent) :]
         except BlockingIOError:
-            pass  # the next line takes it along
+            pass  # the next line is sent together with it
         except OSError:
             self._descriptor = None  # nobody reads any more
 
@@ -175,17 +175,17 @@ class Signer:
         self._key_of: tuple[str, str] = ("", "")
 
     def authorization(self, path: str, headers: Mapping[str, str], payload: str, keys: Any) -> str:
-        """Return the header of a PUT. `headers` are those to sign, by their names in small letters."""
-        moment = headers["x-amz-date"]
-        scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
+        """Return the header of a PUT. `headers` are those to sign, by their lower-case names."""
+        date = headers["x-amz-date"]
+        scope = f"{date[:8]}/{self._region}/s3/aws4_request"
         names = sorted(headers)
         signed = ";".join(names)
         lines = ["PUT", path, ""]
         lines += [name + ":" + headers[name] for name in names]
         lines += ["", signed, payload]
         digest = hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
-        text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}"
-        signature = hmac.digest(self._day_key(keys.secret_key, moment[:8]), text.encode("ascii"), "sha256").hex()
+        text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}"
+        signature = hmac.digest(self._day_key(keys.secret_key, date[:8]), text.encode("ascii"), "sha256").hex()
         return f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, SignedHeaders={signed}, Signature={signature}"
 
     def _day_key(self, secret: str, day: str) -> bytes:
@@ -196,6 +196,16 @@ class Signer:
             self._key, self._key_of = key, (secret, day)
             return key
         return self._key
+
+
+class Upload(NamedTuple):
+    """What the request for a file has of its own. `payload` is the value of X-Amz-Content-SHA256."""
+
+    key: str
+    size: int  # bytes
+    content_type: str | None
+    checksum: str
+    payload: str
 
 
 class Template:
@@ -237,33 +247,31 @@ class Template:
         signed = set(match.group(2).split(";"))
         self._constant_signed = {name: " ".join(headers[name].split()) for name in headers if name in signed}
 
-    def copy(
-        self, key: str, size: int, content_type: str | None, checksum: str, payload: str, keys: Any, moment: str
-    ) -> tuple[str, dict[str, str]]:
-        """Return path and headers, all but `Host`, of the request for another file. `moment` is as in X-Amz-Date."""
-        path = self._prefix + quote(key, safe="/~")
-        varying = {"x-amz-date": moment, "x-amz-content-sha256": payload}
-        if content_type is not None:
-            varying["content-type"] = content_type
+    def copy(self, upload: Upload, keys: Any, date: str) -> tuple[str, dict[str, str]]:
+        """Return path and headers, all but `Host`, of the request for another file. `date` is as in X-Amz-Date."""
+        path = self._prefix + quote(upload.key, safe="/~")
+        varying = {"x-amz-date": date, "x-amz-content-sha256": upload.payload}
+        if upload.content_type is not None:
+            varying["content-type"] = upload.content_type
         if self.checksum and not self.has_trailer:
-            varying[self.checksum] = checksum
+            varying[self.checksum] = upload.checksum
         if self.has_trailer and self._has_length:
-            varying["x-amz-decoded-content-length"] = str(size)
+            varying["x-amz-decoded-content-length"] = str(upload.size)
         if keys.token:
             varying["x-amz-security-token"] = keys.token
         signed = {"host": self.host, **self._constant_signed, **varying}
         headers = {**self._constant, **varying}
-        headers["authorization"] = self.signer.authorization(path, signed, payload, keys)
+        headers["authorization"] = self.signer.authorization(path, signed, upload.payload, keys)
         if self._has_invocation:
             headers["amz-sdk-invocation-id"] = str(uuid.UUID(bytes=os.urandom(16), version=4))
         if self._attempt:
             headers["amz-sdk-request"] = self._attempt
         if not self.has_trailer:
-            headers["content-length"] = str(size)
+            headers["content-length"] = str(upload.size)
         return path, headers
 
     def payload(self, sha256: str) -> str:
-        """Return what X-Amz-Content-SHA256 says of a body with this SHA-256."""
+        """Return the X-Amz-Content-SHA256 of a body with this SHA-256."""
         return sha256 if self.is_payload_signed else self._payload
 
     def encode(self, path: str, headers: Mapping[str, str]) -> bytes:
@@ -275,15 +283,9 @@ class Template:
     def rehearse(self, request: Any, params: Mapping[str, Any], keys: Any) -> None:
         """Raise UncertainError unless the copy for the same file is what the CLI has sent."""
         sent = _headers_of(request)
-        path, headers = self.copy(
-            params["Key"],
-            len(params["Body"]),
-            params.get("ContentType"),
-            sent.get(self.checksum, ""),
-            sent["x-amz-content-sha256"],
-            keys,
-            sent["x-amz-date"],
-        )
+        checksum, payload = sent.get(self.checksum, ""), sent["x-amz-content-sha256"]
+        upload = Upload(params["Key"], len(params["Body"]), params.get("ContentType"), checksum, payload)
+        path, headers = self.copy(upload, keys, sent["x-amz-date"])
         for name in ("user-agent", "amz-sdk-invocation-id", "amz-sdk-request", *_DROPPED):
             sent.pop(name, None)
             headers.pop(name, None)
@@ -293,7 +295,7 @@ class Template:
 
 
 def _headers_of(request: Any) -> dict[str, str]:
-    """Return the headers of a request, by their names in small letters. Raises UncertainError for other than ASCII."""
+    """Return the headers of a request by their lower-case names. Raises UncertainError for unusual characters."""
     found = {}
     for name, value in request.headers.items():
         text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -347,7 +349,7 @@ class Connection:
         self.send = self._socket.sendall
 
     def is_stale(self) -> bool:
-        """Return whether the server has closed it, or has sent what nobody asked for."""
+        """Return whether the server has closed it, or has sent something without a request."""
         return bool(self._poll.poll(0))
 
     def close(self) -> None:
@@ -355,7 +357,7 @@ class Connection:
         self._connection.close()
 
     def receive(self) -> tuple[dict[str, str], bool]:
-        """Return the headers of a plain 200, and whether another request may follow. Raises UncertainError."""
+        """Return the headers of a plain 200, and whether the connection can be reused. Raises UncertainError."""
         data = b""
         while b"\r\n\r\n" not in data:
             more = self._socket.recv(_MAX_HEAD)
@@ -375,7 +377,7 @@ class Connection:
 
 
 class FastPath:
-    """The CLI's `put_object` in a few lines, once the CLI itself has shown how."""
+    """The CLI's `put_object` in a few lines, once a request of the CLI itself can be copied."""
 
     def __init__(self, client: Any, receipts: Receipts) -> None:
         self._session = client._endpoint.http_session
@@ -401,7 +403,7 @@ class FastPath:
         self._local.request = None
 
     def learn(self, params: Mapping[str, Any]) -> None:
-        """Make the CLI's last request of this thread, which has succeeded, the template, or compare it with that."""
+        """Make the last request of this thread, with which the CLI has succeeded, the template, or compare them."""
         self._lessons += 1
         try:
             template = self._template_from(getattr(self._local, "request", None), params)
@@ -420,7 +422,7 @@ class FastPath:
         Raises UncertainError if its copies are not what the CLI sends.
         """
         if request is None or self._session._proxy_config.proxy_url_for(request.url):
-            raise UncertainError("requests go another way than expected")
+            raise UncertainError("requests do not go the expected way")
         template = Template(request, params)
         keys = self._signer._credentials.get_frozen_credentials()
         if f" Credential={keys.access_key}/" not in _headers_of(request)["authorization"]:
@@ -435,15 +437,15 @@ class FastPath:
         body.signal_not_transferring()
         try:
             body.seek(0)
-            checksum, sha256 = _digests(template, body)
+            checksum, payload = _digests(template, body)
         finally:
             body.signal_transferring()  # as it was: what closes the body reports the rest of the progress
         sent = _headers_of(request)
         is_right = not template.checksum or template.has_trailer or sent.get(template.checksum) == checksum
-        return is_right and sent["x-amz-content-sha256"] == template.payload(sha256)
+        return is_right and sent["x-amz-content-sha256"] == payload
 
     def give_up(self, reason: str) -> None:
-        """Leave all further files to the CLI, and report that once."""
+        """Leave all other files to the CLI, and report that once."""
         with self._lock:
             if self.is_on:
                 self.is_on = False
@@ -494,16 +496,16 @@ class FastPath:
             return self._send_bytes(template, key, _read(body, size), content_type)
         if template.has_trailer:
             body.signal_transferring()
-        checksum, sha256 = ("", "") if template.has_trailer else _digests(template, body)
-        head = self._head(template, key, size, content_type, checksum, sha256)
+        checksum, payload = ("", template.payload("")) if template.has_trailer else _digests(template, body)
+        head = self._head(template, Upload(key, size, content_type, checksum, payload))
         connection = self._connection(template.url)
         connection.send(head)
         _send_large(connection, template, body, size)
         return self._receive(connection)
 
     def _send_bytes(self, template: Template, key: str, data: bytes, content_type: str | None) -> dict[str, str]:
-        checksum, sha256 = _digests_of(template, data)
-        head = self._head(template, key, len(data), content_type, checksum, sha256)
+        checksum, payload = _digests_of(template, data)
+        head = self._head(template, Upload(key, len(data), content_type, checksum, payload))
         connection = self._connection(template.url)
         if template.has_trailer:
             connection.send(head + _chunk(data) + _last_chunk(template.checksum, checksum))
@@ -511,25 +513,16 @@ class FastPath:
             connection.send(head + data)
         return self._receive(connection)
 
-    def _head(
-        self, template: Template, key: str, size: int, content_type: str | None, checksum: str, sha256: str
-    ) -> bytes:
-        if content_type is not None and not _PLAIN_TEXT.fullmatch(content_type):
+    def _head(self, template: Template, upload: Upload) -> bytes:
+        if upload.content_type is not None and not _PLAIN_TEXT.fullmatch(upload.content_type):
             raise UncertainError("an unusual content type")
-        path, headers = template.copy(
-            key,
-            size,
-            content_type,
-            checksum,
-            template.payload(sha256),
-            self._signer._credentials.get_frozen_credentials(),
-            time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
-        )
+        keys = self._signer._credentials.get_frozen_credentials()
+        path, headers = template.copy(upload, keys, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
         return template.encode(path, headers)
 
     def _receive(self, connection: Connection) -> dict[str, str]:
-        answer, may_go_on = connection.receive()
-        if not may_go_on:
+        answer, is_reusable = connection.receive()
+        if not is_reusable:
             self._close()
         return answer
 
@@ -562,6 +555,7 @@ def _read(body: Any, size: int) -> bytes:
 
 
 def _digests_of(template: Template, data: bytes) -> tuple[str, str]:
+    """Return the checksum and X-Amz-Content-SHA256 of the request for these bytes."""
     checksum = ""
     if template.crc32:
         checksum = base64.b64encode(template.crc32(data, 0).to_bytes(4, "big")).decode("ascii")
@@ -569,11 +563,11 @@ def _digests_of(template: Template, data: bytes) -> tuple[str, str]:
         digest = Digest(template.checksum)
         digest.update(data)
         checksum = digest.text()
-    return checksum, hashlib.sha256(data).hexdigest() if template.is_payload_signed else ""
+    return checksum, template.payload(hashlib.sha256(data).hexdigest() if template.is_payload_signed else "")
 
 
 def _digests(template: Template, body: Any) -> tuple[str, str]:
-    """Return the checksum and the SHA-256 of a body, as far as its request has them, and rewind it."""
+    """Return the checksum and X-Amz-Content-SHA256 of the request for a body, and rewind it."""
     digest = Digest(template.checksum) if template.checksum else None
     payload = hashlib.sha256()
     if digest or template.is_payload_signed:
@@ -583,7 +577,7 @@ def _digests(template: Template, body: Any) -> tuple[str, str]:
             if template.is_payload_signed:
                 payload.update(block)
         body.seek(0)
-    return digest.text() if digest else "", payload.hexdigest()
+    return digest.text() if digest else "", template.payload(payload.hexdigest())
 
 
 def _send_large(connection: Connection, template: Template, body: Any, size: int) -> None:
@@ -634,7 +628,7 @@ class Client:
         return self._fast is not None and self._fast.is_on
 
     def limit(self, requests: int) -> None:
-        """Send at most so many files and parts at once, whoever sends them."""
+        """Limit how many files and parts are sent at once, on the fast path and by the CLI."""
         self._requests = threading.Semaphore(requests)
 
     def has_learned_from(self, key: str) -> bool:
@@ -653,12 +647,11 @@ class Client:
         if headers is None:
             self.leave_to_cli(key)
             return False
-        answer, checksums = _answer_of(headers), _checksums_of(headers)
-        self._write_put(key, len(data), answer, checksums, began, fast=True, may_wait=True)
+        self._write_put(key, len(data), _answer_of(headers), began, fast=True, may_wait=True)
         return True
 
     def flush(self) -> None:
-        """Write the receipts that wait."""
+        """Write the receipts that still wait."""
         self._receipts.flush()
 
     def put_object(self, **params: Any) -> Any:
@@ -675,14 +668,14 @@ class Client:
         headers = fast.put(params) if fast and key not in self._left_to_cli else None
         if headers is not None:
             answer: Any = _answer_of(headers)
-            self._write_put(key, size, answer, _checksums_of(headers), began, fast=True)
+            self._write_put(key, size, answer, began, fast=True)
             return {**answer, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": headers}}
         self._left_to_cli.discard(key)
         if fast:
             fast.forget()
             began = time.monotonic()
         answer = self._client.put_object(**params)
-        self._write_put(key, size, answer, _checksums(answer), began, fast=False)
+        self._write_put(key, size, answer, began, fast=False)
         if fast:
             fast.learn(params)
         return answer
@@ -692,7 +685,6 @@ class Client:
         key: str | None,
         size: int | None,
         answer: Mapping[str, Any],
-        checksums: Mapping[str, str],
         began: float,
         *,
         fast: bool,
@@ -704,11 +696,9 @@ class Client:
             may_wait=may_wait,
             key=key,
             size=size,
-            etag=_etag(answer),
-            checksums=checksums,
             fast=fast,
             seconds=round(time.monotonic() - began, 4),
-            **_opaqueness(answer),
+            **_identity_of(answer),
         )
 
     def upload_part(self, **params: Any) -> Any:
@@ -722,21 +712,17 @@ class Client:
     def complete_multipart_upload(self, **params: Any) -> Any:
         """Make an object of the parts."""
         answer = self._client.complete_multipart_upload(**params)
-        more: dict[str, Any] = {"checksums": _checksums(answer), **_opaqueness(answer)}
-        self._receipts.write("object", key=params.get("Key"), etag=_etag(answer), **more)
+        self._receipts.write("object", key=params.get("Key"), **_identity_of(answer))
         return answer
 
 
 def _answer_of(headers: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what an answer of the CLI's client has of these headers."""
-    return {"ETag": headers["etag"], "ServerSideEncryption": headers.get("x-amz-server-side-encryption")}
-
-
-def _checksums_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return these headers as the CLI's client does: `ETag`, `ServerSideEncryption`, `ChecksumCRC32`, ..."""
+    checksums = (name for name in headers if name.startswith(_CHECKSUM_HEADER))
     return {
-        name[len(_CHECKSUM_HEADER) :]: value
-        for name, value in headers.items()
-        if name.startswith(_CHECKSUM_HEADER) and name != "x-amz-checksum-type"
+        "ETag": headers["etag"],
+        "ServerSideEncryption": headers.get("x-amz-server-side-encryption"),
+        **{"Checksum" + name[len(_CHECKSUM_HEADER) :].upper(): headers[name] for name in checksums},
     }
 
 
@@ -747,22 +733,17 @@ def _size(body: Any) -> int | None:
         return None
 
 
-def _etag(answer: Mapping[str, Any]) -> str:
-    return str(answer.get("ETag") or "").strip('"')
-
-
-def _opaqueness(answer: Mapping[str, Any]) -> dict[str, bool]:
-    is_by_kms = str(answer.get("ServerSideEncryption") or "").startswith("aws:kms")
-    return {"opaque": True} if is_by_kms or answer.get("SSECustomerAlgorithm") else {}
-
-
-def _checksums(answer: Mapping[str, Any]) -> dict[str, str]:
-    """Return the checksums of an answer by name, e.g. `{"crc32": "AAAAAA=="}`."""
-    return {
+def _identity_of(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a receipt has of an answer: `etag`, `checksums` such as `{"crc32": "AAAAAA=="}`, and `opaque`."""
+    checksums = {
         name[len("Checksum") :].lower(): value
         for name, value in answer.items()
-        if name.startswith("Checksum") and name != "ChecksumType" and isinstance(value, str)
+        if name.startswith("Checksum") and name.lower() != "checksumtype" and isinstance(value, str)
     }
+    is_by_kms = str(answer.get("ServerSideEncryption") or "").startswith("aws:kms")
+    is_opaque = is_by_kms or answer.get("SSECustomerAlgorithm")
+    etag = str(answer.get("ETag") or "").strip('"')
+    return {"etag": etag, "checksums": checksums, **({"opaque": True} if is_opaque else {})}
 
 
 def _make_client(session: Any, client: Any, receipts: Receipts, *, lists: bool = False) -> Client:
@@ -815,7 +796,7 @@ def _install(session: Any, receipts: Receipts) -> None:
         _check_subscribers_once()
     with contextlib.suppress(Exception):
         _name_folders_once()
-    gc.freeze()  # nothing of what is loaded by now becomes garbage, so it need not be looked through
+    gc.freeze()  # what is loaded never becomes garbage, so no collection has to visit it
     gc.set_threshold(20_000)
 
 
