@@ -1,4 +1,4 @@
-"""Store what is known of a run and destination: a JSON log, and a journal while an upload is unfinished.
+"""Store the state of a run and destination: a JSON log, and a journal while an upload is unfinished.
 
 The log is always replaced as a whole (temporary file, fsync, rename), so it is either the old or the new one. The
 journal beside it gets a line for each file as soon as it is proven, and `load` adds these lines to the log. So a killed
@@ -11,7 +11,6 @@ import contextlib
 import errno
 import itertools
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -27,15 +26,11 @@ from s3sync.state import lock
 from s3sync.state.journal import count_journaled, journal_head, journal_lines, parse_journal
 from s3sync.state.log_format import CorruptError, parse_log, to_pieces
 from s3sync.state.log_head import LogSummary, destination_of_log, is_truncated, read_failures, read_head
+from s3sync.state.log_paths import LogPaths, journal_beside
 from s3sync.state.run_state import Proof, RunState
 from s3sync.text import human_bytes, now_iso, pluralize, printable
 
-LOG_SUFFIX = ".upload.log.json"
-JOURNAL_SUFFIX = ".upload.journal.jsonl"
 _BYTES_PER_FILE = 700  # of the journal, the old log and the new one; measured with paths of a usual length
-UPLOADS = "uploads"
-_MAX_NAME_BYTES = 200  # leaves room for the suffixes in a file name's 255
-_ANALYSIS_NAME = re.compile(r".+\.Analysis\.[0-9]+", re.DOTALL)
 
 
 class LoadedState(NamedTuple):
@@ -55,18 +50,15 @@ class StateStore:
     def __init__(
         self, log_dir: Path, run: Run, destination: Destination, *, leaves_untagged_name: bool = False
     ) -> None:
-        """With `leaves_untagged_name` another destination of the run, which is at work, gets that name."""
+        """With `leaves_untagged_name`, that name is left to a running upload of the run to another destination."""
         self._leaves_untagged_name = leaves_untagged_name
         self._log_dir = log_dir
         self._run = run
         self._destination = destination
-        self._folder = log_dir / UPLOADS
-        name = _name_for(run.run_id)
-        self.lock_path = log_dir / "locks" / f"{name}.{destination.tag}.lock"
-        self._untagged = self._folder / f"{name}{LOG_SUFFIX}"
-        self._tagged = self._folder / f"{name}.{destination.tag}{LOG_SUFFIX}"
-        # The lock makes it ours alone. The same name each time, so that the next call finds what a killed one left.
-        self._temporary = self._folder / f".{name}.{destination.tag}.tmp"
+        paths = LogPaths(log_dir, run.run_id, destination)
+        self.lock_path = paths.lock
+        self._folder, self._temporary = paths.folder, paths.temporary
+        self._untagged, self._tagged = paths.untagged, paths.tagged
         self._journal: int | None = None
         self._check: Callable[[], None] = lambda: None
 
@@ -80,7 +72,7 @@ class StateStore:
             yield held
 
     def guard(self, check: Callable[[], None]) -> None:
-        """Call `check`, of the lock that protects the upload, before each write; it raises if the lock is lost."""
+        """Call the `check` of the upload's lock before each write; it raises if the lock is lost."""
         self._check = check
 
     def check(self) -> None:
@@ -101,17 +93,17 @@ class StateStore:
         return self._untagged if destination_of_log(self._untagged) in (None, self._destination) else self._tagged
 
     @property
-    def usual_path(self) -> Path:
+    def untagged_path(self) -> Path:
         """Return the untagged path of the log, without looking at the disk: for messages if `log_path` raises."""
         return self._untagged
 
     @property
     def journal_path(self) -> Path:
         """Return the path of the journal beside the log. Raises StateError."""
-        return Path(str(self.log_path).removesuffix(LOG_SUFFIX) + JOURNAL_SUFFIX)
+        return journal_beside(self.log_path)
 
     def head(self) -> LogSummary | None:
-        """Return the log in short; None without one. Raises OSError, StateError, or ValueError if it is corrupt."""
+        """Return the summary of the log; None without one. Raises OSError, StateError, and ValueError if corrupt."""
         try:
             log = read_head(self.log_path)
             if is_truncated(self.log_path):
@@ -152,9 +144,8 @@ class StateStore:
             files.make_private_folder(self._folder)
             if shortage := _shortage(self._folder, expected_files):
                 raise OSError(errno.ENOSPC, shortage)
-            self._temporary.unlink(
-                missing_ok=True
-            )  # of a killed call; it may be a second name of the log, see _reserve_name
+            # A killed call may have left it, as a second name of the log: see _reserve_name.
+            self._temporary.unlink(missing_ok=True)
             with self._temporary_file(b"s3sync"):
                 pass
 
@@ -187,13 +178,12 @@ class StateStore:
         state = None
         log_path, journal_path = self.log_path, self.journal_path
         try:
-            state = _read_log(log_path)
+            with _explain_read(log_path):
+                state = _read_log(log_path)
         except CorruptError as error:
             aside = self._set_aside(log_path) if set_aside else log_path
             text = f"the state log was corrupt ({error}); kept as {printable(str(aside))}"
             warnings.append(Notice(f"{text}; every file is compared with S3 again", id="state.corrupt"))
-        except OSError as error:
-            raise _unreadable(log_path, error) from error
         proofs, unreadable = self._read_journal(journal_path)
         if unreadable:
             text = f"{pluralize(unreadable, 'unreadable line')} in {printable(str(journal_path))}: not counted"
@@ -287,12 +277,11 @@ class StateStore:
 
     def _is_untagged_log_empty(self) -> bool:
         """Return whether the log with the untagged name, of any destination, contains no proven file."""
-        journal = Path(str(self._untagged).removesuffix(LOG_SUFFIX) + JOURNAL_SUFFIX)
         try:
             head = LogSummary.of(read_head(self._untagged))
         except (OSError, ValueError, RecursionError):
             return False
-        return not head.completed and not head.uploaded_files and not files.is_there(journal)
+        return not head.completed and not head.uploaded_files and not files.is_there(journal_beside(self._untagged))
 
     def _reserve_name(self, path: Path, state: RunState) -> None:
         """Create the log with this name, unless an upload to another destination does so at the same time."""
@@ -311,13 +300,9 @@ class StateStore:
 
     def _read_journal(self, path: Path) -> tuple[list[Proof], int]:
         """Return the proofs of this destination, and how many lines before the last were unreadable."""
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return [], 0
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        return parse_journal(content, self._destination)
+        with _explain_read(path), contextlib.suppress(FileNotFoundError):
+            return parse_journal(path.read_bytes(), self._destination)
+        return [], 0
 
 
 def _explain_write(verb: str, path: Path) -> contextlib.AbstractContextManager[None]:
@@ -327,11 +312,6 @@ def _explain_write(verb: str, path: Path) -> contextlib.AbstractContextManager[N
 
 def _explain_read(path: Path) -> contextlib.AbstractContextManager[None]:
     return explained("read", path, "repair that, or run this as the owner of the log directory", id="state.unreadable")
-
-
-def _unreadable(path: Path, error: OSError) -> StateError:
-    reason = f"cannot read {printable(str(path))}: {error.strerror}"
-    return StateError(f"{reason} (repair that, or run this as the owner of the log directory)", id="state.unreadable")
 
 
 def _shortage(folder: Path, expected_files: int) -> str:
@@ -348,16 +328,3 @@ def _read_log(path: Path) -> RunState | None:
         return parse_log(path.read_bytes())
     except FileNotFoundError:
         return None
-
-
-def _name_for(run_id: str) -> str:
-    """Return the name of the run for file names: `RUN.Analysis.1` for an analysis, and shortened if it is too long.
-
-    A run whose folder itself has such a name gets a tag, so that all names are different.
-    """
-    name = run_id.replace("/", ".")
-    encoded = os.fsencode(name)
-    if len(encoded) <= _MAX_NAME_BYTES and (name != run_id or not _ANALYSIS_NAME.fullmatch(run_id)):
-        return name
-    tag = Destination(run_id, "").tag
-    return encoded[: _MAX_NAME_BYTES - 9].decode("utf-8", "ignore") + f"-{tag}"

@@ -12,7 +12,8 @@ from s3sync.errors import StateError
 from s3sync.state.log_head import LoggedRun as LoggedRun  # part of what other packages use
 from s3sync.state.log_head import LogSummary as LogSummary
 from s3sync.state.log_head import is_completed, read_logged_run
-from s3sync.state.store import LOG_SUFFIX, UPLOADS, StateStore
+from s3sync.state.log_paths import LOG_SUFFIX, UPLOADS
+from s3sync.state.store import StateStore
 from s3sync.text import printable
 
 
@@ -31,7 +32,7 @@ def look(store: StateStore) -> Remembered:
     try:
         found = Remembered(store.log_path)
     except StateError as error:
-        return Remembered(store.usual_path, unreadable=str(error))
+        return Remembered(store.untagged_path, unreadable=str(error))
     try:
         found = replace(found, head=store.head())
     except OSError as error:

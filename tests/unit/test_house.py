@@ -118,7 +118,7 @@ def test_only_one_module_writes_state() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and node.value == "uploads"
     }
-    assert users == {"state.store", "state.log_dir"}, "logdir only asks whether this user may go in there"
+    assert users == {"state.log_paths", "state.log_dir"}, "logdir only asks whether this user may go in there"
 
 
 def test_only_one_module_brings_bytes_to_the_disk() -> None:

@@ -26,8 +26,9 @@ from s3sync.state.journal import parse_journal
 from s3sync.state.lock import hold
 from s3sync.state.log_format import CorruptError, parse_log
 from s3sync.state.log_head import destination_of_log, read_head
+from s3sync.state.log_paths import JOURNAL_SUFFIX, LOG_SUFFIX
 from s3sync.state.run_state import Proof, RunState
-from s3sync.state.store import JOURNAL_SUFFIX, LOG_SUFFIX, StateStore
+from s3sync.state.store import StateStore
 from s3sync.text import printable
 from tests.helpers.dying import Death, Died, Disk
 from tests.helpers.errors import error_ids, raises_error
