@@ -206,7 +206,7 @@ def _keep_for_restore(group: _Group, folder: Path) -> Reason | None:
     """Keep a run that was restored a short time ago: somebody needs it."""
     log_dir = group.config.log_dir
     names = {unit.store(log_dir).lock_path.stem for unit in group.units}
-    times = [seconds for name in names if (seconds := restored.last_time(log_dir, name, folder)) is not None]
+    times = [seconds for name in names if (seconds := restored.last_restored(log_dir, name, folder)) is not None]
     ago = group.now - max(times, default=float("-inf"))
     if 0 <= ago < group.older_than:
         return Reason(id="cleanup.too-young", text=f"not old enough: restored {human_seconds(ago)} ago")

@@ -71,14 +71,14 @@ def warn_of_unwritable(folder: Path, config: Path | None = None) -> list[str]:
     return [Notice(f"without --dry-run this fails: {problem}", id="state.log-dir-unwritable").line] if problem else []
 
 
-def upload_log_dir(args: argparse.Namespace) -> log_dir.Place:
+def upload_log_dir(args: argparse.Namespace) -> log_dir.LogDir:
     """Return the log directory of a command without a config. Raises StateError if this user has none."""
     if args.log_dir is not None:
-        return log_dir.Place(Path(os.path.abspath(args.log_dir)), "")
+        return log_dir.LogDir(Path(os.path.abspath(args.log_dir)), "")
     return log_dir.for_upload(os.environ)
 
 
-def print_note(place: log_dir.Place) -> None:
+def print_note(place: log_dir.LogDir) -> None:
     """Print a note if the log directory is not the default one, with the reason."""
     if place.note:
         print_messages([f"note: {place.note}"])

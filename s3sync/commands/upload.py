@@ -183,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
         return act(args, request, stop, place)
 
 
-def _request(args: argparse.Namespace, place: log_dir.Place) -> UploadRequest:
+def _request(args: argparse.Namespace, place: log_dir.LogDir) -> UploadRequest:
     path = run_argument.find_run(args)
     if not args.skip_check:
         run_argument.require_not_inside_run(path)
@@ -243,7 +243,7 @@ def _cluster(args: argparse.Namespace) -> slurm_client.SlurmOptions | None:
     return None
 
 
-def _upload(args: argparse.Namespace, request: UploadRequest, stop: StopRequest, place: log_dir.Place) -> int:
+def _upload(args: argparse.Namespace, request: UploadRequest, stop: StopRequest, place: log_dir.LogDir) -> int:
     cluster = _cluster(args)
 
     def upload_unit(unit: UploadRequest) -> UploadResult:
@@ -260,7 +260,7 @@ def _upload(args: argparse.Namespace, request: UploadRequest, stop: StopRequest,
     return _show(args, place, lines, facts, waiting, is_ok=all(result.ok for result in results))
 
 
-def _preview(args: argparse.Namespace, request: UploadRequest, stop: StopRequest, place: log_dir.Place) -> int:
+def _preview(args: argparse.Namespace, request: UploadRequest, stop: StopRequest, place: log_dir.LogDir) -> int:
     def preview_unit(unit: UploadRequest) -> Preview:
         with displays.for_stream(sys.stderr) as display:
             return upload.preview(unit, Runtime(os.environ, stop, display), Collector(os.environ))
@@ -275,7 +275,7 @@ def _preview(args: argparse.Namespace, request: UploadRequest, stop: StopRequest
 
 def _show(
     args: argparse.Namespace,
-    place: log_dir.Place,
+    place: log_dir.LogDir,
     lines: Sequence[str],
     facts: Sequence[dict[str, Any]],
     waiting: Sequence[PendingAnalysis],

@@ -35,7 +35,7 @@ def compare(candidates: Iterable[Candidate], config: Config) -> list[Candidate]:
     compared = []
     for (destination, run_id), group in groups.items():
         nested = _nested_path(destination, run_id, destinations.values())
-        folders = identity.distinct(c.run.path for c in group) if len(group) > 1 else [[group[0].run.path]]
+        folders = identity.group_by_folder(c.run.path for c in group) if len(group) > 1 else [[group[0].run.path]]
         for paths in folders:
             rivals = tuple(other[0] for other in folders if other is not paths)
             compared += [

@@ -59,9 +59,7 @@ class Decision:
 class Facts:
     """The facts about a run, or an analysis of one, at a destination. Those that cannot be read raise S3SyncError."""
 
-    def __init__(
-        self, candidate: Candidate, log: summary.Remembered, store: StateStore, context: StatusContext
-    ) -> None:
+    def __init__(self, candidate: Candidate, log: summary.LogStatus, store: StateStore, context: StatusContext) -> None:
         self.candidate = candidate
         self.log = log
         self.store = store
@@ -98,8 +96,8 @@ class Facts:
             return identity.Claim("another", f"the remote_path {nested} of the config is inside its prefix in S3")
         run, head = self.candidate.run, self.head
         if head is None:
-            return identity.unclaimed(run, self.candidate.rivals)
-        return identity.claim(run, head.run_path, head.folder, self.candidate.rivals, self._disk_and_log)
+            return identity.claim_without_log(run, self.candidate.rivals)
+        return identity.check_claim(run, head.run_path, head.folder, self.candidate.rivals, self._disk_and_log)
 
     def _disk_and_log(self) -> tuple[local_files.Listing, RunState | None]:
         return local_files.list_files(self.run), self.store.load(set_aside=False).state

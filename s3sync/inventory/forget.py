@@ -54,7 +54,7 @@ def _may_be_forgotten(run: RunStatus) -> bool:
     has_run_info = os.path.lexists(run.run.root / run_folder.RUN_INFO)
     if run.state not in _FORGETTABLE_STATES and (run.state != "unreadable" or has_run_info):
         return False
-    return identity.presence(run.head.run_path, run.head.folder).state != "here"
+    return identity.find_presence(run.head.run_path, run.head.folder).state != "here"
 
 
 def _refusal(name: str, found: Sequence[RunStatus]) -> RunError:

@@ -31,7 +31,7 @@ def lost_runs(config: Config, known: Collection[Path], unreadable: Iterable[str]
     lost = []
     reported = {os.path.realpath(directory) for directory in unreadable}
     for path, logged in summary.list_other_unfinished(config.log_dir, known):
-        if not identity.is_path(logged.run_path):
+        if not identity.is_absolute_path(logged.run_path):
             continue
         run = _run_of(logged)
         watching = _entry_watching(config, run)
@@ -94,7 +94,7 @@ def _entry_for(config: Config, logged: summary.LoggedRun, watching: MonitorEntry
 
 def _loss_of(logged: summary.LoggedRun, run: Run, *, is_watched: bool) -> _Loss | None:
     """Return what is lost; None if the run is still there."""
-    there = identity.presence(logged.run_path, logged.head.folder)
+    there = identity.find_presence(logged.run_path, logged.head.folder)
     if there.state == "gone":
         return _gone(logged, "its folder is gone", id="run.folder-gone")
     if (

@@ -83,7 +83,7 @@ def describe(store: ThawStore, log: ThawLog, now: float) -> PendingRestore:
 
 
 def _problem_of(restore: PendingRestore, store: ThawStore, now: float) -> Problem | None:
-    tried = store.last_try()
+    tried = store.last_attempt()
     text, error_id = (printable(tried[1].get(key, "")) if tried else "" for key in ("text", "id"))
     if text:
         return Problem(restore.key, text, id=error_id)

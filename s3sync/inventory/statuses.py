@@ -93,7 +93,7 @@ def _unreadable_log(path: Path, why: str) -> Problem:
 
 def _run_status(candidate: Candidate, context: StatusContext) -> RunStatus:
     store = StateStore(context.config.log_dir, candidate.run, candidate.entry.destination)
-    facts = RunFacts(candidate, summary.look(store), store, context)
+    facts = RunFacts(candidate, summary.read_status(store), store, context)
     return _status(facts, decide_run(facts), candidate.run_info_mtime)
 
 
@@ -129,7 +129,7 @@ def _analyses_of(run: RunStatus, context: StatusContext) -> list[RunStatus]:
 def _analysis_status(unit: Run, run: RunStatus, context: StatusContext) -> RunStatus:
     store = StateStore(context.config.log_dir, unit, run.entry.destination)
     candidate = Candidate(run=unit, entry=run.entry, run_info_mtime=0.0)
-    facts = AnalysisFacts(candidate, summary.look(store), store, context)
+    facts = AnalysisFacts(candidate, summary.read_status(store), store, context)
     decision = decide_analysis(facts)
     return _status(facts, decision, facts.began)
 

@@ -100,7 +100,7 @@ class PendingRestores:
         except Exception as error:  # a bug here must not end the scan, which has uploads to report
             problems = [Problem.of_error(key, error, "other")]
         try:
-            store.note_try({"id": problems[0].id, "text": problems[0].text} if problems else {})
+            store.record_attempt({"id": problems[0].id, "text": problems[0].text} if problems else {})
         except StateError as error:
             problems.append(Problem.of_error(key, error, "other"))
         return problems
@@ -111,7 +111,7 @@ def _was_tried_lately(store: ThawStore) -> bool:
 
     Each attempt reads all files that are there, and downloads those that are not proven again.
     """
-    tried = store.last_try()
+    tried = store.last_attempt()
     return tried is not None and 0 <= time.time() - tried[0] < _RETRY_SECONDS
 
 

@@ -49,7 +49,7 @@ class Claim(NamedTuple):
 OWN = Claim("own")
 
 
-def presence(path: str, numbers: Sequence[int] = (), beside: str = "") -> Presence:
+def find_presence(path: str, numbers: Sequence[int] = (), beside: str = "") -> Presence:
     """Return whether there is a folder at a path.
 
     A folder that cannot be examined is not gone, nor is one whose file system may not be mounted: that leaves an empty
@@ -104,7 +104,7 @@ def _nearest(path: str) -> str:
     return path
 
 
-def is_path(text: str) -> bool:
+def is_absolute_path(text: str) -> bool:
     """Whether a text from a log can be the absolute path of a folder at all."""
     try:
         return os.path.isabs(text) and b"\0" not in os.fsencode(text)
@@ -122,7 +122,7 @@ def is_same_folder(one: str | Path, other: str | Path) -> bool:
         return False
 
 
-def distinct(folders: Iterable[Path]) -> list[list[Path]]:
+def group_by_folder(folders: Iterable[Path]) -> list[list[Path]]:
     """Return the paths in groups, one for each real folder; the folder's own path comes before links."""
     groups: list[list[Path]] = []
     for folder in folders:
@@ -134,7 +134,7 @@ def distinct(folders: Iterable[Path]) -> list[list[Path]]:
     return [sorted(group, key=os.path.islink) for group in groups]
 
 
-def claim(
+def check_claim(
     run: Run,
     recorded: str,
     numbers: Sequence[int],
@@ -147,10 +147,10 @@ def claim(
     that cannot be seen and the folder has the same inode: then its file system was mounted elsewhere. Raises what
     `load` raises.
     """
-    if not is_path(recorded) or is_same_folder(recorded, run.path):  # a relative one says nothing
+    if not is_absolute_path(recorded) or is_same_folder(recorded, run.path):  # a relative one says nothing
         return OWN
     old = printable(recorded)
-    there = presence(recorded, numbers, os.path.dirname(run.path))
+    there = find_presence(recorded, numbers, os.path.dirname(run.path))
     if there.state == "here":
         return Claim("another", f"the state log and the objects in S3 belong to {old}, which is still there")
     if there.state == "unknown" and local_files.read_folder_numbers(run.path)[1:2] != tuple(numbers[1:2]):
@@ -158,12 +158,12 @@ def claim(
     if others:
         return Claim("another", f"the state log belongs to {old}, which is gone, and {_several([run.path, *others])}")
     listing, state = load()
-    if why := difference(run, listing, state.proven if state else {}):
+    if why := explain_difference(run, listing, state.proven if state else {}):
         return Claim("another", f"the state log belongs to {old}, which is gone, and this is another run: {why}")
     return Claim("moved", old)
 
 
-def unclaimed(run: Run, others: Sequence[Path]) -> Claim:
+def claim_without_log(run: Run, others: Sequence[Path]) -> Claim:
     """Return that none of several folders may be uploaded, because no log says which of them has the name."""
     return Claim("another", _several([run.path, *others])) if others else OWN
 
@@ -173,7 +173,7 @@ def _several(folders: Sequence[Path]) -> str:
     return f"{' and '.join(names)} have one name and one destination, so neither is uploaded"
 
 
-def difference(run: Run, listing: local_files.Listing, proven: Mapping[str, Proof]) -> str:
+def explain_difference(run: Run, listing: local_files.Listing, proven: Mapping[str, Proof]) -> str:
     """Return why the files of a folder are not those that were proven; empty if they may be.
 
     Compares the sizes of all files and the bytes of some. Files that people and tools change later (samplesheets,

@@ -23,7 +23,7 @@ _EFFECTIVE = os.access in os.supports_effective_ids
 _MAX_NAMES = 3  # of entries in a message
 
 
-class Place(NamedTuple):
+class LogDir(NamedTuple):
     """A log directory. `note` is one line that explains why it is not the default; empty if it is."""
 
     path: Path
@@ -38,12 +38,12 @@ class Obstacle(NamedTuple):
     is_missing: bool = False  # the log directory does not exist, and this user cannot create it in `path`
 
 
-def for_upload(environ: Mapping[str, str], default: Path | None = None) -> Place:
+def for_upload(environ: Mapping[str, str], default: Path | None = None) -> LogDir:
     """Return the default, or a folder of this user if that cannot be written. Raises StateError if neither can."""
     default = default or DEFAULT
     obstacle = _obstacle(default, _WRITE, inner=False)
     if obstacle is None:
-        return Place(default, "")
+        return LogDir(default, "")
     verb = "make" if obstacle.is_missing else "write"
     why = f"this user cannot {verb} {printable(str(default))}"
     own = own_folder(environ)
@@ -54,17 +54,17 @@ def for_upload(environ: Mapping[str, str], default: Path | None = None) -> Place
         )
     others = f"; uploads by {_owner(default)} neither see this one nor wait for it"
     where = f"{why}, so the state logs are in {printable(str(own))}"
-    return Place(own, where + ("" if obstacle.is_missing else others))
+    return LogDir(own, where + ("" if obstacle.is_missing else others))
 
 
-def for_reading(environ: Mapping[str, str], default: Path | None = None) -> Place:
+def for_reading(environ: Mapping[str, str], default: Path | None = None) -> LogDir:
     """Return the default, or the folder of this user that `upload` uses if the default does not exist."""
     default = default or DEFAULT
     obstacle = _obstacle(default, _WRITE, inner=False)
     own = own_folder(environ) if obstacle and obstacle.is_missing else None
     if own is None:
-        return Place(default, "")
-    return Place(own, f"there is no {printable(str(default))}: this user's state logs are in {printable(str(own))}")
+        return LogDir(default, "")
+    return LogDir(own, f"there is no {printable(str(default))}: this user's state logs are in {printable(str(own))}")
 
 
 def own_folder(environ: Mapping[str, str]) -> Path | None:

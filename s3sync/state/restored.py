@@ -15,7 +15,7 @@ _SUFFIX = ".restored"
 _MAX_BYTES = 100
 
 
-def note(log_dir: Path, name: str, folder: Path) -> None:
+def record(log_dir: Path, name: str, folder: Path) -> None:
     """Remember that files of a run are moved into this folder now; `name` is that of its lock. Raises StateError."""
     path = _path(log_dir, name, folder)
     with explained("write", path, "give a writable folder with --log-dir", id="state.log-unwritable"):
@@ -23,7 +23,7 @@ def note(log_dir: Path, name: str, folder: Path) -> None:
         files.atomic_write(path, f"{now_iso()}\n".encode("ascii"))
 
 
-def last_time(log_dir: Path, name: str, folder: Path) -> float | None:
+def last_restored(log_dir: Path, name: str, folder: Path) -> float | None:
     """Return when a run was last restored to this folder, in seconds since 1970; None if that is not known."""
     try:
         return parse_iso(files.read_limited(_path(log_dir, name, folder), _MAX_BYTES).decode("ascii").strip())

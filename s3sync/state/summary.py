@@ -18,7 +18,7 @@ from s3sync.text import printable
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class LogStatus:
     """The summary of a run's log: `head` is None without a log or if it is corrupt; `unreadable` says why it is not."""
 
     log_path: Path
@@ -27,12 +27,12 @@ class Remembered:
     unreadable: str = ""
 
 
-def look(store: StateStore) -> Remembered:
-    """Return what is remembered of a run. Never raises. For a completed run, only the log is read."""
+def read_status(store: StateStore) -> LogStatus:
+    """Return the status of a run's log. Never raises. For a completed run, only the log is read."""
     try:
-        found = Remembered(store.log_path)
+        found = LogStatus(store.log_path)
     except StateError as error:
-        return Remembered(store.untagged_path, unreadable=str(error))
+        return LogStatus(store.untagged_path, unreadable=str(error))
     try:
         found = replace(found, head=store.head())
     except OSError as error:

@@ -68,8 +68,8 @@ class ThawStore:
         except (OSError, ValueError, S3SyncError):
             return None
 
-    def save(self, log: ThawLog, *, is_try: bool = True) -> None:
-        """Replace the file; if this `is_try`, forget the result of the last one. Raises StateError."""
+    def save(self, log: ThawLog, *, is_attempt: bool = True) -> None:
+        """Replace the file; if this `is_attempt`, forget the result of the last one. Raises StateError."""
         facts = {
             "version": _VERSION,
             "run_id": log.run_id,
@@ -91,7 +91,7 @@ class ThawStore:
         with explained("write", self.path, "give a writable folder with --log-dir", id="state.log-unwritable"):
             files.make_private_folder(self.path.parent)
             files.write_json(self.path, facts)
-            if is_try:
+            if is_attempt:
                 self._tried.unlink(missing_ok=True)
 
     def forget(self) -> None:
@@ -100,13 +100,13 @@ class ThawStore:
             self._tried.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
 
-    def note_try(self, problem: Mapping[str, str]) -> None:
+    def record_attempt(self, problem: Mapping[str, str]) -> None:
         """Remember that the monitor has tried to continue now, and what it reports. Raises StateError."""
         with explained("write", self._tried, "give a writable folder with --log-dir", id="state.log-unwritable"):
             if files.is_there(self.path):
                 files.write_json(self._tried, dict(problem))
 
-    def last_try(self) -> tuple[float, dict[str, str]] | None:
+    def last_attempt(self) -> tuple[float, dict[str, str]] | None:
         """Return when the monitor has last tried to continue (seconds since 1970), and what it reported."""
         try:
             problem = files.read_json(self._tried)

@@ -191,7 +191,7 @@ def _why_another(run: Run, listing: local_files.Listing, state: RunState, change
     both = sum(file.path in state.proven for file in listing.files)
     if run_folder.RUN_INFO not in known or 2 * len(known) <= both:
         return ""
-    return identity.difference(run, listing, state.proven)
+    return identity.explain_difference(run, listing, state.proven)
 
 
 def _load(path: Path) -> dict[str, _Known]:

@@ -199,7 +199,7 @@ def test_upload_goes_to_the_users_own_state_folder_where_the_default_cannot_be_m
     assert (own / "uploads" / f"{run.name}.upload.log.json").exists()
 
 
-def resolved(lab: Lab, **env: str) -> log_dir.Place | str:
+def resolved(lab: Lab, **env: str) -> log_dir.LogDir | str:
     """Which log directory another user's upload has, or the error that user gets instead."""
     code = (
         "try:\n    print(*log_dir.for_upload(os.environ), sep='|')\n"
@@ -208,7 +208,7 @@ def resolved(lab: Lab, **env: str) -> log_dir.Place | str:
     ended = python_as_other_user(code, env={"TEST_DEFAULT_LOG_DIR": str(lab.root / "var"), **PYTHON, **env})
     assert ended.returncode == 0, ended.stderr
     path, bar, note = ended.stdout.rstrip("\n").partition("|")
-    return log_dir.Place(Path(path), note) if bar else path
+    return log_dir.LogDir(Path(path), note) if bar else path
 
 
 def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: Lab) -> None:
@@ -218,7 +218,7 @@ def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: L
         os.chown(root / name, OTHER_USER, OTHER_USER)
     (root / "theirs" / "s3sync").mkdir()  # root's
     home, note = str(root / "home"), f"this user cannot make {root}/var, so the state logs are in "
-    usual = log_dir.Place(root / "home/.local/state/s3sync", f"{note}{root}/home/.local/state/s3sync")
+    usual = log_dir.LogDir(root / "home/.local/state/s3sync", f"{note}{root}/home/.local/state/s3sync")
 
     assert resolved(open_lab, HOME=home) == usual
     assert resolved(open_lab, HOME=home, XDG_STATE_HOME="") == usual
@@ -226,7 +226,7 @@ def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: L
     assert resolved(open_lab, HOME=home, XDG_STATE_HOME="/proc/none") == usual, "cannot be made"
     assert resolved(open_lab, HOME=home, XDG_STATE_HOME=str(root / "theirs")) == usual, "another user made it first"
     named = resolved(open_lab, HOME=home, XDG_STATE_HOME=str(root / "state"))
-    assert named == log_dir.Place(root / "state/s3sync", f"{note}{root}/state/s3sync")
+    assert named == log_dir.LogDir(root / "state/s3sync", f"{note}{root}/state/s3sync")
 
 
 @pytest.mark.parametrize(
@@ -251,15 +251,15 @@ def test_a_default_that_is_another_users_is_not_passed_over_in_silence(open_lab:
 
     own = open_lab.home / ".local/state/s3sync"
     note = f"this user cannot write {open_lab.root}/var, so the state logs are in {own}"
-    assert place == log_dir.Place(own, f"{note}; uploads by root neither see this one nor wait for it")
+    assert place == log_dir.LogDir(own, f"{note}; uploads by root neither see this one nor wait for it")
 
 
 def test_a_default_that_this_user_can_make_or_write_is_used(open_lab: Lab) -> None:
     os.chown(open_lab.root, OTHER_USER, OTHER_USER)
-    assert resolved(open_lab) == log_dir.Place(open_lab.root / "var", "")
+    assert resolved(open_lab) == log_dir.LogDir(open_lab.root / "var", "")
     (open_lab.root / "var").mkdir(mode=0o700)
     os.chown(open_lab.root / "var", OTHER_USER, OTHER_USER)
-    assert resolved(open_lab) == log_dir.Place(open_lab.root / "var", "")
+    assert resolved(open_lab) == log_dir.LogDir(open_lab.root / "var", "")
 
 
 def test_the_monitor_says_what_sets_it_up(open_lab: Lab, tiny_run: Path) -> None:

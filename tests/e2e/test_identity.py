@@ -301,22 +301,22 @@ def test_only_what_is_seen_to_be_missing_is_gone(tmp_path: Path) -> None:
     (run / "RunInfo.xml").touch()
     numbers = read_folder_numbers(run)
     elsewhere = (numbers[0] + 1, numbers[1], numbers[2] + 1)
-    assert identity.presence(str(run), numbers).state == "here"
+    assert identity.find_presence(str(run), numbers).state == "here"
     (run / "RunInfo.xml").unlink()
-    assert identity.presence(str(run), numbers).state == "gone", "an empty shell on the same file system"
-    assert identity.presence(str(run), elsewhere).state == "unknown", "a mount point"
+    assert identity.find_presence(str(run), numbers).state == "gone", "an empty shell on the same file system"
+    assert identity.find_presence(str(run), elsewhere).state == "unknown", "a mount point"
     run.rmdir()
-    assert identity.presence(str(run), numbers).state == "gone"
-    assert identity.presence(str(run), elsewhere).state == "unknown"
+    assert identity.find_presence(str(run), numbers).state == "gone"
+    assert identity.find_presence(str(run), elsewhere).state == "unknown"
     (run.parent / "NOT_MOUNTED").touch()
-    assert identity.presence(str(run), elsewhere).state == "unknown"
+    assert identity.find_presence(str(run), elsewhere).state == "unknown"
     (run.parent / "another run").mkdir()
-    assert identity.presence(str(run), elsewhere).state == "gone", "mounted again, with another number"
+    assert identity.find_presence(str(run), elsewhere).state == "gone", "mounted again, with another number"
     shutil.rmtree(run.parent)
-    assert identity.presence(str(run), numbers).state == "gone"
-    assert identity.presence(str(run), elsewhere).state == "unknown"
+    assert identity.find_presence(str(run), numbers).state == "gone"
+    assert identity.find_presence(str(run), elsewhere).state == "unknown"
     run.parent.symlink_to(tmp_path / "nothing")
-    assert identity.presence(str(run), elsewhere).state == "unknown"
+    assert identity.find_presence(str(run), elsewhere).state == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_a_folder_that_cannot_be_examined_is_not_gone(
         return real(path, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "stat", stat)
-    seen = identity.presence(old)
+    seen = identity.find_presence(old)
     assert seen.state == "unknown"
     assert str(error.strerror) in seen.why
 
@@ -427,18 +427,18 @@ def test_what_tools_write_later_makes_no_other_run_but_data_do(
     tmp_path: Path, changed: dict[str, bytes], is_same: bool
 ) -> None:
     run = made(tmp_path, {**FILES, **changed})
-    assert (identity.difference(run, list_files(run), proofs(FILES)) == "") is is_same
+    assert (identity.explain_difference(run, list_files(run), proofs(FILES)) == "") is is_same
 
 
 def test_a_folder_with_none_of_the_files_is_another_run(tmp_path: Path) -> None:
     run = made(tmp_path, {"RunInfo.xml": b"<info>"})
-    assert identity.difference(run, list_files(run), proofs({"else": b""}))
-    assert identity.difference(run, list_files(run), {}) == ""
+    assert identity.explain_difference(run, list_files(run), proofs({"else": b""}))
+    assert identity.explain_difference(run, list_files(run), {}) == ""
 
 
 def test_objects_whose_etag_is_no_md5_are_compared_by_size_alone(tmp_path: Path) -> None:
     run = made(tmp_path, {**FILES, "Data/1.cbcl": b"two"})
-    assert identity.difference(run, list_files(run), proofs(FILES, "checksum")) == ""
+    assert identity.explain_difference(run, list_files(run), proofs(FILES, "checksum")) == ""
 
 
 def test_a_log_that_says_nothing_of_its_folder_is_ones_own(tmp_path: Path) -> None:
@@ -452,7 +452,7 @@ def test_a_log_that_says_nothing_of_its_folder_is_ones_own(tmp_path: Path) -> No
         f"{run.path}/",
         f"{run.path.parent}/../{tmp_path.name}/{NAME}",
     ):
-        assert identity.claim(run, recorded, (), (), lambda: (list_files(run), state)).kind == "own"
+        assert identity.check_claim(run, recorded, (), (), lambda: (list_files(run), state)).kind == "own"
 
 
 # Begun, and gone

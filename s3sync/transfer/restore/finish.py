@@ -32,7 +32,7 @@ def move_into_place(
     """
     request = session.request
     if received.proven:
-        restored.note(request.log_dir, request.lock_name, request.target)
+        restored.record(request.log_dir, request.lock_name, request.target)
     ready = local_files.restat_all(replace(request.run, path=folder.ready), received.proven)
     with_markers = not present.others and not received.frozen
     is_whole = with_markers and not request.parts

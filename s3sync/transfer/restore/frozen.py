@@ -94,7 +94,7 @@ class Archive:
             frozen_bytes=self._plan.size_of(frozen),
             expires_at=to_iso(expires) if expires else "",
         )
-        self._store.save(self._log, is_try=False)
+        self._store.save(self._log, is_attempt=False)
 
     def _find_by_sample(self, archived: list[str], requested: frozenset[str]) -> set[str]:
         frozen: set[str] = set()

@@ -38,7 +38,7 @@ def described(tmp_path: Path, log: ThawLog, *, tried: dict[str, str] | None = No
     store = ThawStore(tmp_path, "RUN")
     store.save(log)
     if tried is not None:
-        store.note_try(tried)
+        store.record_attempt(tried)
     (known,) = restores.load(tmp_path, NOW)
     return known
 

@@ -24,7 +24,7 @@ from s3sync.runs.samplesheet import SampleCheck
 from s3sync.state.identity import OWN, Claim
 from s3sync.state.log_head import LogSummary
 from s3sync.state.store import StateStore
-from s3sync.state.summary import Remembered
+from s3sync.state.summary import LogStatus
 from s3sync.transfer.changes import Change
 from s3sync.transfer.request import FileTotals
 
@@ -168,7 +168,7 @@ def facts_of(kind: type[Facts], tmp_path: Path, row: Row) -> Any:
         path=tmp_path / "RUN", run_id="RUN", info=RunInfo(), parent_run=tmp_path if kind is AnalysisFacts else None
     )
     store = StateStore(tmp_path / "log", run, entry.destination)
-    known = Remembered(store.log_path, row.head, corrupt=take("corrupt", False), unreadable=take("log_error", ""))
+    known = LogStatus(store.log_path, row.head, corrupt=take("corrupt", False), unreadable=take("log_error", ""))
     context = StatusContext(Config(log_dir=tmp_path / "log", monitor=(entry,)), now=NOW)
     if take("waiting", False):
         context.watch.waiting.add(store.lock_path.stem)

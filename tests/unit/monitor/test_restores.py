@@ -113,7 +113,7 @@ def test_a_restore_that_waits_does_not_hide_another_one_of_the_same_run_that_fai
             )
         )
         if parts:
-            store.note_try({"id": "restore.failed", "text": "not restored: 1 file failed"})
+            store.record_attempt({"id": "restore.failed", "text": "not restored: 1 file failed"})
     result = ScanResult()
     context = cast(Any, SimpleNamespace(config=SimpleNamespace(log_dir=tmp_path), stop=StopRequest()))
     waiting = restores.PendingRestores(context, result, cast(Any, None))

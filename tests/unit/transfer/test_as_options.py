@@ -58,7 +58,7 @@ def parsed(request: UploadRequest, *classes: str) -> UploadRequest:
     """Return the request that the suggested command makes."""
     words = upload_options(request, str(request.log_dir), classes)
     args = command_line.parse(["upload", str(request.local_path), *words])
-    return upload._request(args, log_dir.Place(request.log_dir, ""))
+    return upload._request(args, log_dir.LogDir(request.log_dir, ""))
 
 
 def test_every_setting_of_a_request_is_in_the_suggested_command(tiny_run: Path, tmp_path: Path) -> None:
