@@ -23,7 +23,7 @@ _NO_KEY = {"404", "NoSuchKey"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """What was found out about one thing. If it is a problem, `text` says what to do, and `id` names its kind.
+    """The result of one check. If it is a problem, `text` says what to do, and `id` names its kind.
 
     A `warning` is ok if it is intended.
     """

@@ -18,7 +18,7 @@ VARIABLE = "S3SYNC_FILE_LIST"
 
 
 def install(environ: Mapping[str, str]) -> None:
-    """Let the CLI list what the list has, if there is one. Raises any exception if this CLI is not as expected."""
+    """Make the CLI upload the files of the list, if there is one. Raises any exception for an unexpected CLI."""
     generator: Any = importlib.import_module("awscli.customizations.s3.filegenerator").FileGenerator
     submitter: Any = importlib.import_module("awscli.customizations.s3.s3handler").UploadRequestSubmitter
     walk, file_of = generator.list_files, submitter._get_filein

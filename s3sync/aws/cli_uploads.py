@@ -50,12 +50,12 @@ class SmallUpload:
 
     @property
     def meta(self) -> SmallUpload:
-        """Return what is known of the file."""
+        """Return this object, which has the metadata, too."""
         return self
 
     @property
     def call_args(self) -> SmallUpload:
-        """Return the arguments of `upload`."""
+        """Return this object, which has the arguments of `upload`, too."""
         return self
 
     def provide_transfer_size(self, size: int) -> None:
@@ -74,7 +74,7 @@ class SmallUpload:
         """Raise nothing, since it has succeeded."""
 
     def prepare(self) -> bool:
-        """Let the CLI add size and content type; return whether the file is small, and nobody else wants to know."""
+        """Let the CLI add size and content type; return whether the file is small and has no other subscribers."""
         for subscriber in self.subscribers:
             name = type(subscriber).__name__
             if name in _PREPARING:
@@ -132,11 +132,11 @@ class SmallUploads:
         """`client` is that of `cli_plugin`. Raises any exception if the manager is not as expected."""
         self._manager = manager
         self._client = client
-        self._most_threads = int(manager.config.max_request_concurrency)
+        self._max_threads = int(manager.config.max_request_concurrency)
         self._threshold = int(manager.config.multipart_threshold)
         if manager._bandwidth_limiter is not None:  # noqa: SLF001 -- it counts what s3transfer reads
             raise ValueError("the bandwidth is limited")
-        client.limit(self._most_threads)  # the manager has as many threads of its own
+        client.limit(self._max_threads)  # the manager has as many threads of its own
         self._queue: queue.SimpleQueue[SmallUpload | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._delegating = threading.Lock()  # the manager counts its transfers without one
@@ -184,7 +184,7 @@ class SmallUploads:
         while self._queue.qsize() >= _MAX_QUEUED:
             time.sleep(_QUEUE_POLL_SECONDS)
         self._queue.put(upload)
-        if len(self._threads) < self._most_threads:
+        if len(self._threads) < self._max_threads:
             self._threads.append(threading.Thread(target=self._work, daemon=True))
             self._threads[-1].start()
         return upload

@@ -111,7 +111,7 @@ class AwsCli:
         return bool(self._launcher.endpoint_options) or "endpoint_url" in config.read_text("utf-8", "surrogateescape")
 
     def report_plugin_problem(self, reason: str = "") -> str:
-        """Return why small files take the CLI's own way: what the plugin said, or why it is not loaded; but once."""
+        """Return once why the CLI itself sends small files: the plugin's reason, or why it is not loaded."""
         return self._plugin.report_once(reason) if self._plugin else ""
 
     @property

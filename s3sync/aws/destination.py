@@ -27,7 +27,7 @@ REGION = re.compile(r"[a-z0-9][a-z0-9-]*")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ALIAS = "; give the alias of the access point, which ends in -s3alias, or the bucket's own name"
 
-# Patterns of names that are no bucket for uploads, and what to give instead.
+# Patterns of names that uploads cannot use, and what to give instead.
 _UNSUPPORTED = (
     (r"arn:[^:]*:s3::[0-9]*:accesspoint/", f"a multi-region access point needs its own kind of signatures{_ALIAS}"),
     (r"arn:[^:]*:s3-object-lambda:", f"an access point of Object Lambda takes no uploads{_ALIAS}"),
@@ -132,7 +132,7 @@ class Destination(NamedTuple):
 
 
 def is_completion_object(path: str) -> bool:
-    """Return whether a path in a run is that of a completion object, which is no file of the run."""
+    """Return whether a path in a run is that of a completion object, which is not a file of the run."""
     return _COMPLETION_PATH.fullmatch(path) is not None
 
 
@@ -165,7 +165,7 @@ def parse_destination(bucket: str, remote_path: str = "/") -> Destination:
 
 
 def _reject_path(remote_path: str) -> str:
-    """Return why this is no path in a bucket, and what to give instead; empty if it is one."""
+    """Return why this cannot be a path in a bucket, and what to give instead; empty if it can."""
     if url := re.match(r"s3:/*([^/]*)/*(.*)", remote_path, re.IGNORECASE | re.DOTALL):
         path = printable(f"/{url[2]}")
         return f"takes only the path, not a URL (give {path} here, and {printable(url[1]) or 'the bucket'} as --bucket)"

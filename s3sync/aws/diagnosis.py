@@ -103,7 +103,7 @@ _TEXTS = (
     (causes.REDIRECTED, r"maximum recursion depth exceeded"),  # of each redirect the CLI asks for the bucket's region
     (causes.NO_REGION, r"You must specify a region|Provided region_name '"),
 )
-_NO_WAY = re.compile(
+_UNREACHABLE = re.compile(
     r"Could not connect to the endpoint|Connect timeout on|Connection was closed before|Read timeout on|"
     r"Failed to connect|Connection reset by peer|"
     r"An HTTP Client (failed to establish|raised an unhandled)|SSL validation failed|"
@@ -122,7 +122,9 @@ _TRANSIENT = (
     ),
     (causes.CLOCK, r"RequestTimeTooSkewed"),  # also of a request that waited too long before it was sent
 )
-_NO_ANSWER = re.compile(r"Unable to locate credentials|NoCredentials|CredentialRetrieval|Error when retrieving (cr|me)")
+_MISSING_CREDENTIALS = re.compile(
+    r"Unable to locate credentials|NoCredentials|CredentialRetrieval|Error when retrieving (cr|me)"
+)
 _PERMANENT = re.compile(r"expired|could not be found|No such file|denied", re.IGNORECASE)
 _EXIT_CODES = {  # as versions 1 and 2 document them
     0: "aws reported no error",
@@ -210,7 +212,7 @@ def unreachable_cause(errors: Iterable[str]) -> Cause | None:
 
 def is_unreachable(line: ErrorLine) -> bool:
     """Return whether an error says that S3 cannot be reached."""
-    return _NO_WAY.match(line.text) is not None
+    return _UNREACHABLE.match(line.text) is not None
 
 
 def are_credentials_missing(errors: Iterable[str]) -> bool:
@@ -218,7 +220,7 @@ def are_credentials_missing(errors: Iterable[str]) -> bool:
 
     That may pass where it returned some before.
     """
-    texts = [line.text for line in _parse(errors) if _NO_ANSWER.match(line.text)]
+    texts = [line.text for line in _parse(errors) if _MISSING_CREDENTIALS.match(line.text)]
     return bool(texts) and not any(map(_PERMANENT.search, texts))
 
 

@@ -198,8 +198,8 @@ def _run(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
 def _show_argv() -> None:
     """Let `ps` show these options: they take the place of those that the server was started with."""
     with open("/proc/self/cmdline", "rb") as stream:
-        words = stream.read().split(b"\0")
-    shown = [*words[: words.index(os.fsencode(sys.argv[0])) + 1], *map(os.fsencode, sys.argv[1:])]
+        old = stream.read().split(b"\0")
+    shown = [*old[: old.index(os.fsencode(sys.argv[0])) + 1], *map(os.fsencode, sys.argv[1:])]
     with open("/proc/self/stat", "rb") as stream:
         fields = stream.read().rpartition(b")")[2].split()  # from the third one on
     start, end = int(fields[48 - 3]), int(fields[49 - 3])

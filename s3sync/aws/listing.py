@@ -100,7 +100,7 @@ class Listing:
             after, max_items = page[-1][0], argv.LIST_PAGE
 
     def read_page(self, after: str, max_items: int, run: Run | None = None) -> list[tuple[str, RemoteObject]]:
-        """Return at most `limit` keys and objects after a key."""
+        """Return at most `max_items` keys and objects after a key."""
         aws, bucket, prefix = self._remote
         result = (run or aws.run)(argv.list_objects_argv(bucket, prefix, after, max_items))
         if not result.succeeded:

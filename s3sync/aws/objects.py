@@ -113,14 +113,14 @@ class ObjectReader:
         self._at_first = remote if keys.expected > 1 else None
         return remote
 
-    def _run_patiently(self, words: Sequence[str]) -> AwsResult:
+    def _run_patiently(self, command: Sequence[str]) -> AwsResult:
         """Repeat a request that fails for a reason that may pass: the first one has no later pass."""
         for seconds in DELAYS.read_retries:
-            result = self._aws.run(words)
+            result = self._aws.run(command)
             if result.succeeded or not diagnosis.transient_cause(result.errors):
                 return result
             self._aws.pause(seconds)
-        return self._aws.run(words)
+        return self._aws.run(command)
 
     def _to_contact_error(self, result: AwsResult) -> AwsError:
         if diagnosis.has_empty_error_body(result.errors):
@@ -172,7 +172,7 @@ class ObjectReader:
         """Return the state of files that a listing has not settled, by path. `listed` is what it said about them.
 
         Of the files that a listing calls missing, only the first get a head-object: sending a small file again costs
-        far less. The others get one if the ETags of the first are no MD5s, or if the listing was wrong about them.
+        far less. The others get one if the ETags of the first are not MD5s, or if the listing was wrong about them.
         """
         listed = listed or {}
         same_size = [file for file in files if _is_same_size(file, listed.get(file.path))]
@@ -224,7 +224,7 @@ class ObjectReader:
     def _listing_cost(self, files: Sequence[SizedPath]) -> float:
         return client.PROCESS_COST + _LISTED_COST * self._listing.count_in_range(files)
 
-    # Other questions
+    # Other requests
 
     def why_unreachable(self) -> Cause | None:
         """Make any request; return why S3 cannot be reached, None if it answers. Raises StoppedError, AwsError."""

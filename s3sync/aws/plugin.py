@@ -59,7 +59,7 @@ class CliPlugin:
         return True
 
     def report_once(self, reason: str = "") -> str:
-        """Return why small files take the CLI's own way, as the plugin says or as is known here; then no more."""
+        """Return why the CLI itself sends small files: the given reason, or the problem; afterwards an empty text."""
         with self._lock:
             problem = "" if self._is_reported else reason or self.problem
             self._is_reported = self._is_reported or bool(problem)

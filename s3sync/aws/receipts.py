@@ -19,7 +19,7 @@ VARIABLE = "S3SYNC_RECEIPTS_FD"  # names the descriptor to which the plugin writ
 _PIPE_BYTES = 256 * 1024  # about a thousand receipts: a slow reader loses none
 _READ_BYTES = 64 * 1024
 _MAX_LINE = 8192  # bytes; a key of 1,024 bytes takes up to 3,072 in ASCII
-_MAX_WORD = 512  # characters of an ETag, a checksum or a reason
+_MAX_TEXT = 512  # characters of an ETag, a checksum or a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,12 @@ def parse_receipt(line: bytes) -> Receipt | None:
 
 
 def _parse_hello(fields: Mapping[str, Any]) -> Receipt:
-    reason = _word(fields.get("reason") or "")
-    return Hello(_word(fields["version"]), fields.get("fast") is True, reason, fields.get("lists") is True)
+    reason = _capped(fields.get("reason") or "")
+    return Hello(_capped(fields["version"]), fields.get("fast") is True, reason, fields.get("lists") is True)
 
 
 def _parse_slow(fields: Mapping[str, Any]) -> Receipt:
-    return FellBack(_word(fields["reason"]))
+    return FellBack(_capped(fields["reason"]))
 
 
 def _parse_part(fields: Mapping[str, Any]) -> Receipt:
@@ -108,8 +108,8 @@ def _stored(fields: Mapping[str, Any], size: int | None) -> ObjectStored:
     return ObjectStored(
         key=_text(fields["key"]),
         size=size,
-        etag=_word(fields["etag"]),
-        crc32=_word(checksums.get("crc32", "")),
+        etag=_capped(fields["etag"]),
+        crc32=_capped(checksums.get("crc32", "")),
         seconds=float(seconds) if isinstance(seconds, int | float) and 0 < seconds < 1e6 else 0.0,
         is_fast=fields.get("fast") is True,
         opaque_etag=fields.get("opaque") is True,
@@ -122,8 +122,8 @@ def _text(value: Any) -> str:
     return value
 
 
-def _word(value: Any) -> str:
-    return printable(_text(value)[:_MAX_WORD])
+def _capped(value: Any) -> str:
+    return printable(_text(value)[:_MAX_TEXT])
 
 
 def _size(value: Any) -> int:
@@ -142,19 +142,20 @@ _PARSERS: Mapping[str, Callable[[Mapping[str, Any]], Receipt]] = {
 
 
 class LineSplitter:
-    """Splits a stream into lines. A line of more than `most` bytes comes in pieces, so that memory is bounded."""
+    """Splits a stream into lines. A line of more than `max_bytes` bytes comes in pieces, so that memory is bounded."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._rest = b""
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that are complete now, without their line feeds."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        pieces = [line[start : start + self._most] for line in lines for start in range(0, len(line) or 1, self._most)]
-        while len(self._rest) >= self._most:
-            pieces.append(self._rest[: self._most])
-            self._rest = self._rest[self._most :]
+        size = self._max_bytes
+        pieces = [line[start : start + size] for line in lines for start in range(0, len(line) or 1, size)]
+        while len(self._rest) >= size:
+            pieces.append(self._rest[:size])
+            self._rest = self._rest[size:]
         return pieces
 
     def flush(self) -> list[bytes]:

@@ -92,9 +92,9 @@ def _parse_entry(
     key: object, size: Any, etag: Any, modified: object = None, storage_class: object = None
 ) -> tuple[str, RemoteObject]:
     if not isinstance(key, str):
-        raise TypeError(f"a key that is no text: {key!r:.100}")
+        raise TypeError(f"a key that is not text: {key!r:.100}")
     if modified is not None and not isinstance(modified, str):
-        raise TypeError(f"a time that is no text: {modified!r:.100}")
+        raise TypeError(f"a time that is not text: {modified!r:.100}")
     etag = "" if etag is None else etag  # some servers give none
     item = RemoteObject(
         int(size),

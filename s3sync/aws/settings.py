@@ -154,7 +154,7 @@ def write_config(environ: Mapping[str, str], settings: CliSettings, target: Path
     parser = _read(_config_file(environ), "AWS config")
     sections = _sections_in_use(parser, environ)
     credentials = configparser.RawConfigParser(default_section="\0")
-    with contextlib.suppress(AwsError):  # the CLI complains, if it needs that file
+    with contextlib.suppress(AwsError):  # the CLI reports it if it needs that file
         credentials = _read(_credentials_file(environ), "AWS credentials file")
     carried = profile.reduce(parser, credentials, _with_current_names(environ))
     for section in sections:

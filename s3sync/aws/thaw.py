@@ -1,4 +1,4 @@
-"""Thaw objects of archive storage classes, and find out how far that is."""
+"""Thaw objects of archive storage classes, and read their state."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _HOURS = {  # that thawing takes at most, as AWS documents it
 
 @dataclass(frozen=True, slots=True)
 class ListedState:
-    """What a listing says of an archived object; `expires` is when its thawed copy does (seconds since 1970), or 0."""
+    """The state of an archived object in a listing. `expires` is when its thawed copy does (s since 1970), or 0."""
 
     state: ThawState
     expires: float = 0.0
@@ -87,8 +87,8 @@ class Thawing:
     def listed_states(self, paths: Sequence[str]) -> dict[str, ListedState] | None:
         """Return the state of each of these objects in archives; None if CLI or server cannot list it.
 
-        A server that does not know the question answers as if nothing was thawed, so the first paths are asked for one
-        by one then. Raises AwsError, StoppedError.
+        A server without support for the attribute lists all objects as frozen. So if all are, the first ones get a
+        head-object. Raises AwsError, StoppedError.
         """
         listed = self._list()
         if listed is None or not listed.keys() >= set(paths):

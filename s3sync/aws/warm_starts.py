@@ -46,7 +46,7 @@ class WarmStarts:
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._process: Process | None = None
-        self._seen = _identity(self._program)
+        self._loaded_identity = _identity(self._program)
         self._is_ready = False
         self._environ: Mapping[str, str] = {}  # of the process
         with contextlib.suppress(OSError, ValueError):
@@ -79,7 +79,9 @@ class WarmStarts:
         with self._lock:
             if self._control is None or not self._is_ready or any("\0" in option for option in options):
                 return None
-            if _identity(self._program) != self._seen:  # it was updated: what is loaded no longer fits its files
+            if (
+                _identity(self._program) != self._loaded_identity
+            ):  # it was updated: what is loaded no longer fits its files
                 self._end()
                 return None
             try:
@@ -100,8 +102,8 @@ class WarmStarts:
             number = theirs.fileno()
             variables = {**self._environ, fork_server.VARIABLE: str(number)}
             # A CLI that ignores the plugin prints its version and ends.
-            words = (*command, _ROOM_FOR_OPTIONS, *argv.version_argv())
-            self._process = processes.start(words, variables, merge_stderr=True, inherited=[number])
+            full_command = (*command, _ROOM_FOR_OPTIONS, *argv.version_argv())
+            self._process = processes.start(full_command, variables, merge_stderr=True, inherited=[number])
             stack.pop_all()
         self._control = ours
 
@@ -123,7 +125,7 @@ class WarmStarts:
         merge_stderr: bool,
         inherited: Sequence[int],
     ) -> ForkedProcess:
-        """Ask for a process. Raises OSError, EOFError, ValueError, KeyError if the other side fails."""
+        """Request a process. Raises OSError, EOFError, ValueError, KeyError if the other side fails."""
         numbers = [0, 1, 2, *inherited]
         request = {"argv": list(options), "environ": self._difference(environ), "descriptors": numbers}
         with open(os.devnull, "rb") as null, _Pipes(merge_stderr=merge_stderr) as pipes, _Gate() as gate:

@@ -66,7 +66,7 @@ def parse_run_manifest(content: bytes, run_id: str) -> RunManifest:
         if not line.strip() or line.startswith("#") or path in (MANIFEST_TSV, "CopyComplete.txt"):
             continue
         if len(fields) < 2 or _leaves_folder(path):
-            return _not_compared(f"line {number} of {MANIFEST_TSV} is no path, tab and checksum")
+            return _not_compared(f"line {number} of {MANIFEST_TSV} must be a path, a tab and a checksum")
         checksum = fields[1].strip()
         if not checksums and _TITLE.fullmatch(path) and not _HEX.fullmatch(checksum):
             continue  # the titles of the columns
@@ -126,7 +126,7 @@ def parse_checksums(content: bytes) -> dict[str, int]:
 def _parse_line(line: str, number: int) -> tuple[str, int]:
     match = _LINE.fullmatch(line)
     if not match:
-        raise ValueError(f"line {number} is no path, tab and 8 hex digits")
+        raise ValueError(f"line {number} must be a path, a tab and 8 hex digits")
     if _leaves_folder(match[1]):
         raise ValueError(f"line {number} has a path that is not in the analysis: {printable(match[1])}")
     return match[1], int(match[2], 16)

@@ -255,7 +255,7 @@ def _scan(run: Run, folder: str) -> tuple[_FoundFolder, list[os.DirEntry[str]]]:
 
 
 def _classify_entry(entry: os.DirEntry[str], path: str, root: str) -> _FoundFile | RejectedEntry | SkippedEntry | None:
-    """Classify an entry that is no folder; return None if it was removed meanwhile."""
+    """Classify an entry that is not a folder; return None if it was removed meanwhile."""
     try:
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
@@ -264,14 +264,14 @@ def _classify_entry(entry: os.DirEntry[str], path: str, root: str) -> _FoundFile
                 return RejectedEntry(path, f"a link out of the run, to {printable(real)}")
             status = os.lstat(real)
             if not stat.S_ISREG(status.st_mode):
-                return SkippedEntry(path, "a link to something that is no file")
+                return SkippedEntry(path, "a link to something that is not a file")
     except FileNotFoundError:
         return SkippedEntry(path, "a link to nothing") if entry.is_symlink() else None
     except OSError as error:
         return RejectedEntry(path, f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for test, name in _SPECIAL_FILES if test(status.st_mode)), "character device")
-        return SkippedEntry(path, f"no file but a {kind}")
+        return SkippedEntry(path, f"not a file but a {kind}")
     if not is_utf8(path):
         return RejectedEntry(path, "name is not UTF-8, which S3 cannot hold")
     if not os.access(entry.path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):

@@ -66,12 +66,12 @@ def choose_temp_dir(environ: Mapping[str, str], outside: Iterable[str | Path] = 
             continue
         if around := find_enclosing_folder(path, folders):
             raise StateError(_misplaced(path, around), id="state.temp-dir-in-run")
-        if why := _why_not(path):
-            reasons.append((path, why))
+        if reason := _explain_unwritable(path):
+            reasons.append((path, reason))
             continue
         tempfile.tempdir = path  # libraries use the same folder
         return Path(path)
-    tried = "; ".join(f"{printable(path)}: {why}" for path, why in reasons)
+    tried = "; ".join(f"{printable(path)}: {reason}" for path, reason in reasons)
     raise StateError(f"no folder for temporary files can be used: {tried} (set TMPDIR)", id="state.no-temp-dir")
 
 
@@ -87,7 +87,7 @@ def _misplaced(path: str, around: str) -> str:
     return f"temporary files: {where} (set TMPDIR to a folder outside of it)"
 
 
-def _why_not(path: str) -> str:
+def _explain_unwritable(path: str) -> str:
     """Return why no file can be written there; empty if one can."""
     try:
         with tempfile.TemporaryFile(dir=path) as probe:

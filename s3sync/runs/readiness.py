@@ -186,7 +186,7 @@ class _ReadinessCheck:
         paths = sorted({*filter(self._is_truncated, suspects), *self._broken_off()})
         if not paths:
             return ""
-        return f"{pluralize(len(paths), 'file')} of base calls truncated, the first is {printable(paths[0])}"
+        return f"{pluralize(len(paths), 'base-call file')} truncated, the first is {printable(paths[0])}"
 
     def _broken_off(self) -> list[str]:
         """Return the base calls that came last and are shorter than their headers say: there a copy broke off.
@@ -273,7 +273,7 @@ class _ReadinessCheck:
         if not missing:
             return "", warnings
         count = pluralize(len(missing), "file")
-        return f"{count} that {MANIFEST_TSV} lists missing, the first is {printable(missing[0])}", warnings
+        return f"{count} missing that {MANIFEST_TSV} lists, the first is {printable(missing[0])}", warnings
 
     def _describe_early_end(self) -> str:
         """Return what RunCompletionStatus.xml says about a run that did not end as planned."""

@@ -99,7 +99,7 @@ def _read_sheet(path: Path) -> bytes:
     except OSError as error:
         raise SheetError(f"cannot be read: {error.strerror}", id="sheet.unreadable") from error
     if len(content) > MAX_SHEET_BYTES:
-        text = f"larger than {human_bytes(MAX_SHEET_BYTES)}: this is no samplesheet"
+        text = f"larger than {human_bytes(MAX_SHEET_BYTES)}: this is not a samplesheet"
         raise SheetError(text, id="sheet.too-large")
     return content
 

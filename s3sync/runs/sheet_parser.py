@@ -105,7 +105,7 @@ def _data_lines(text: str) -> Iterator[_Line]:
     section, in_data, count = 0, True, 0
     for number, text_line in enumerate(io.StringIO(text, newline=None), 1):
         if len(text_line) > MAX_LINE:
-            text = f"line {number} has {len(text_line):,} characters: this is no samplesheet"
+            text = f"line {number} has {len(text_line):,} characters: this is not a samplesheet"
             raise SheetError(text, id="sheet.too-large")
         if _FILLER.fullmatch(text_line):
             continue
@@ -118,7 +118,7 @@ def _data_lines(text: str) -> Iterator[_Line]:
         elif in_data:
             count += 1
             if count > MAX_ROWS:
-                raise SheetError(f"more than {MAX_ROWS:,} rows: this is no samplesheet", id="sheet.too-large")
+                raise SheetError(f"more than {MAX_ROWS:,} rows: this is not a samplesheet", id="sheet.too-large")
             yield _Line(section, number, text_line.strip(" \r\n"))
 
 

@@ -33,8 +33,8 @@ def describe_missing(
         clauses.append(f"{pluralize(filters, 'filter file')} missing")
     clauses += [f"the first is {path}" for path in first_path]
     if empty:
-        count = pluralize(len(empty), "file")
-        clauses.append(f"{count} of base calls without a byte, the first is {printable(empty[0])}")
+        count = pluralize(len(empty), "empty base-call file")
+        clauses.append(f"{count}, the first is {printable(empty[0])}")
     if copying:
         clauses.append(describe_copying(copying))
     return "; ".join(clauses)

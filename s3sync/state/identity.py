@@ -69,10 +69,10 @@ def find_presence(path: str, numbers: Sequence[int] = (), beside: str = "") -> P
             return Presence("unknown", f"{printable(path)} is a link to nothing: is that mounted?")
     except OSError as error:
         return Presence("unknown", f"cannot look at {printable(path)}: {error.strerror}")
-    return _above(os.path.dirname(path), numbers, beside)
+    return _find_presence_by_parent(os.path.dirname(path), numbers, beside)
 
 
-def _above(parent: str, numbers: Sequence[int], beside: str) -> Presence:
+def _find_presence_by_parent(parent: str, numbers: Sequence[int], beside: str) -> Presence:
     """Compare by the directory that held the folder, which shows whether the file system is there."""
     try:
         device = _device(parent)
@@ -90,7 +90,7 @@ def _above(parent: str, numbers: Sequence[int], beside: str) -> Presence:
 
 
 def _device(path: str) -> int | None:
-    """None if there is nothing; raises OSError if that cannot be seen."""
+    """Return the device of a path; None if nothing is there. Raises OSError if that cannot be determined."""
     try:
         return os.stat(path).st_dev
     except (FileNotFoundError, NotADirectoryError):
@@ -105,7 +105,7 @@ def _nearest(path: str) -> str:
 
 
 def is_absolute_path(text: str) -> bool:
-    """Whether a text from a log can be the absolute path of a folder at all."""
+    """Return whether a text from a log can be the absolute path of a folder."""
     try:
         return os.path.isabs(text) and b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -113,7 +113,7 @@ def is_absolute_path(text: str) -> bool:
 
 
 def is_same_folder(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths lead to one folder: by spelling, by links, or by mounting it twice."""
+    """Return whether two paths lead to one folder: by spelling, by links, or by mounting it twice."""
     if os.path.normpath(one) == os.path.normpath(other) or os.path.realpath(one) == os.path.realpath(other):
         return True
     try:

@@ -31,9 +31,8 @@ from s3sync.text import human_seconds, now_iso
 _POLLS_PER_HEARTBEAT = 5  # so that a live holder is noticed soon; those that count are a heartbeat apart
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # continues while a machine is suspended
 
-# The content of other leases when the watch over a lease began whose holder turned out to be dead. A lease with the
-# same content later had no heartbeat in that time either, so its holder is dead too. Thus all leases of a dead host are
-# taken over after one wait.
+# The content of all other leases at the start of a watch that found a holder dead. A lease that still has this content
+# had no heartbeat meanwhile either, so its holder is dead too: all leases of a dead host are taken over after one wait.
 _CONTENT_OF_DEAD: dict[Path, bytes] = {}
 
 
@@ -50,7 +49,7 @@ class LeaseTiming:
 
     @property
     def renew_deadline(self) -> float:
-        """Return after how many seconds without a heartbeat a holder must doubt; two heartbeats later it gives up."""
+        """Return after how many seconds without a heartbeat a lease is overdue; two heartbeats later it is lost."""
         return self.heartbeat * (self.missed_beats - 4)
 
 
@@ -161,7 +160,7 @@ class Lease:
     def _watchdog(self) -> None:
         """Declare the lease lost if it is not renewed in time. Uses no disk, so a hanging file server cannot stop it.
 
-        Overdue once is not a loss: after a pause (Ctrl-Z, a suspended machine) the heartbeat first looks who has it.
+        Overdue once is not a loss: after a pause (Ctrl-Z, a suspended machine) the heartbeat first checks who holds it.
         """
         was_overdue = False
         while not self._stopped.wait(self._request.timing.heartbeat):
@@ -174,7 +173,7 @@ class Lease:
         return now() - self._renewed > self._request.timing.renew_deadline
 
     def _renew(self) -> None:
-        """Write a heartbeat, then look whether another host took over. Raises LeaseLostError, OSError.
+        """Write a heartbeat, then check whether another host took over. Raises LeaseLostError, OSError.
 
         In this order, because an NFS client knows what is in a folder only when it has just changed it.
         """
@@ -245,7 +244,7 @@ def acquire(files: LeaseFiles, request: LeaseRequest, on_lost: Callable[[LeaseLo
                 if files.highest() == number + 1:
                     break
                 files.discard(number + 1)  # the listing was outdated
-        request.pause(request.timing.heartbeat / _POLLS_PER_HEARTBEAT)  # another host was faster: look at its lease
+        request.pause(request.timing.heartbeat / _POLLS_PER_HEARTBEAT)  # another host was faster: check its lease
     files.prune(number + 1)
     lease.start()
     return lease
@@ -305,7 +304,7 @@ class _Poll(NamedTuple):
 
 
 def _poll(files: LeaseFiles, number: int, request: LeaseRequest) -> Iterator[_Poll]:
-    """Read a lease again and again until there is a higher number.
+    """Read a lease repeatedly until there is a higher number.
 
     A poll counts only if it comes one heartbeat after the previous one that counted, and if the file server answered
     promptly. A server that was away proves nobody dead, because holders could not reach it either.

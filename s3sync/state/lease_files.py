@@ -91,7 +91,7 @@ class LeaseFiles:
         An NFS client may show a folder as it was a minute ago, until it changes something in it.
         """
         with contextlib.suppress(OSError):
-            files.check_writable(self._folder / "look")
+            files.check_writable(self._folder / "probe")
             return self.highest() == number and self.read(number) == content
         return False
 

@@ -108,7 +108,7 @@ def read_head(path: Path) -> dict[str, Any]:
 
 
 def read_logged_run(path: Path) -> LoggedRun:
-    """Return a log in short, with its run and destination. Raises OSError, or ValueError if it is not a log."""
+    """Return the summary of a log with its run and destination. Raises OSError, or ValueError if it is not a log."""
     log = read_head(path)
     run_id, run_path = log.get("run_id"), log.get("run_path")
     if not isinstance(run_id, str) or not isinstance(run_path, str):

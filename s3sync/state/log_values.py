@@ -23,7 +23,7 @@ def folder_of(log: dict[str, Any]) -> tuple[int, ...]:
 
 
 def watched_of(log: dict[str, Any]) -> dict[str, tuple[int, int]] | None:
-    """Return what changes are noticed by; None in a log of an older version."""
+    """Return the values that reveal later changes, by path; None in a log of an older version."""
     value = log.get("watched")
     if not isinstance(value, dict):
         return None

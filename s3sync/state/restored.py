@@ -1,4 +1,4 @@
-"""Remember in LOG_DIR when a run was restored, so that `cleanup` leaves it there for as long as a new one."""
+"""Remember in LOG_DIR when a run was restored: `cleanup` treats it as a new run from then on."""
 
 from __future__ import annotations
 

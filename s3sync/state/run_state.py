@@ -1,4 +1,4 @@
-"""Hold what is known of one run at one destination, and the transitions from one such state to the next."""
+"""Hold the state of one run at one destination, and the transitions between such states."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from s3sync.runs import LocalFile, Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """A file that S3 was seen to hold: what was on disk then, and what proves it.
+    """The proof that S3 holds a file: the version that was on disk, and how it was verified.
 
-    `verified_by` is `etag`, `checksum`, `content` or `size`. It is `predecessor` where a log of the predecessor says
-    so, which never looked at size and mtime: both are -1 then.
+    `verified_by` is `etag`, `checksum`, `content` or `size`; or `predecessor` for a file in a log of the predecessor,
+    which recorded neither size nor mtime: both are -1.
     """
 
     path: str  # relative to the run folder
@@ -67,7 +67,7 @@ class CallResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """All that is known of one run at one destination. Moments are ISO 8601; empty if they are not known."""
+    """The state of one run at one destination. Times are ISO 8601; empty if they are not known."""
 
     run_id: str
     run_path: str
@@ -84,14 +84,14 @@ class RunState:
     orderly: bool = False  # the last call ended cleanly, and S3 holds nothing unproven
     parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
     completion_object: str = ""  # the ETag of the completion object; empty: it is not there, or not requested
-    on_complete: str = ""  # what is known of the user's command: hook.PENDING, hook.DONE, or why it failed
+    on_complete: str = ""  # the state of the user's command: hook.PENDING, hook.DONE, or why it failed
     attempts: int = 0  # calls since the last one that completed the run or made progress
     manifest_files: int = 0  # of an analysis: how many files are checked against its Manifest.tsv; 0: it has none
     instrument_done: str = ""  # when the instrument finished the run
     sent_files: int = 0  # by all calls that this upload took, and
     sent_bytes: int = 0  # their size, and
     seconds: float = 0.0  # how long these calls took
-    opaque_etags: tuple[str, ...] = ()  # kinds of ETags that this server gives and that are no MD5s
+    opaque_etags: tuple[str, ...] = ()  # kinds of ETags that this server gives and that are not MD5s
     folder: tuple[int, ...] = ()  # of the run folder: its device, its inode, the device of the directory around it
     first_completed: str = ""  # when it was completed for the first time
     watched: Mapping[str, tuple[int, int]] | None = None  # what reveals later changes, from before the last listing
@@ -99,7 +99,7 @@ class RunState:
 
     @classmethod
     def of(cls, run: Run) -> RunState:
-        """Return the state of a run of which nothing is known."""
+        """Return the state of a run without a log."""
         return cls(run_id=run.run_id, run_path=str(run.path))
 
     @property
@@ -107,7 +107,7 @@ class RunState:
         """Return the bytes of what is proven, as far as they are known: the predecessor did not record them."""
         return sum(max(proof.size, 0) for proof in self.proven.values())
 
-    # What happens to it.
+    # Transitions
 
     def started_call(self, files: Iterable[LocalFile], *, total: int, still_since: int, now: str) -> RunState:
         """Return the state when a call begins; `total` counts files that cannot be uploaded, too.
@@ -148,9 +148,9 @@ class RunState:
         return replace(self, completed=False, proven={**self.proven, **{proof.path: proof for proof in proofs}})
 
     def collected(self, proofs: Iterable[Proof], *, sent_files: int, sent_bytes: int, seconds: float) -> RunState:
-        """Return the state with the files that jobs of a cluster have verified; twice is as good as once.
+        """Return the state with the files that jobs of a cluster have verified. Idempotent.
 
-        A proof in the state is newer than theirs if it says how the file was: it is the finalizer job's.
+        A proof in the state that has a size is newer than theirs: it comes from the finalizer job.
         """
         of_jobs = {proof.path: proof for proof in proofs}
         newer = {path: proof for path, proof in self.proven.items() if proof.size >= 0 or path not in of_jobs}

@@ -62,14 +62,14 @@ class ThawStore:
         self._tried = log_dir / RESTORES / f"{name}{_TRIED}"
 
     def load(self) -> ThawLog | None:
-        """Return what is remembered; None if nothing is, or if the file is damaged: then thawing is requested again."""
+        """Return the log; None if there is none, or if it is damaged: then thawing is requested again."""
         try:
             return _parse(files.read_json(self.path))
         except (OSError, ValueError, S3SyncError):
             return None
 
     def save(self, log: ThawLog, *, is_attempt: bool = True) -> None:
-        """Replace the file; if this `is_attempt`, forget the result of the last one. Raises StateError."""
+        """Replace the file; for an attempt, also remove the result of the last one. Raises StateError."""
         facts = {
             "version": _VERSION,
             "run_id": log.run_id,
@@ -95,7 +95,7 @@ class ThawStore:
                 self._tried.unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Remove the file, since nothing is waited for. Raises StateError."""
+        """Remove the file once nothing is waited for. Raises StateError."""
         with explained("remove", self.path, "give a writable folder with --log-dir", id="state.log-unwritable"):
             self._tried.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
@@ -129,10 +129,10 @@ def list_stores(log_dir: Path) -> list[tuple[ThawStore, ThawLog]]:
 def _parse(facts: Any) -> ThawLog:
     """Return the value of a file that may contain anything. Raises ValueError, UsageError."""
     if not isinstance(facts, dict) or facts.get("version") != _VERSION:
-        raise ValueError("it is no restore log")
+        raise ValueError("it is not a restore log")
     options, requested = facts.get("options"), facts.get("requested")
     if not isinstance(options, dict) or not isinstance(requested, list):
-        raise ValueError("it is no restore log")  # noqa: TRY004 - a value read from a file, not an argument
+        raise ValueError("it is not a restore log")  # noqa: TRY004 - a value read from a file, not an argument
     return ThawLog(
         run_id=_text(facts, "run_id"),
         run_path=_text(facts, "run_path"),
@@ -160,14 +160,14 @@ def _mount(facts: Any) -> Mount | None:
 def _text(facts: Mapping[str, Any], key: str) -> str:
     value = facts.get(key)
     if not isinstance(value, str):
-        raise ValueError(f"{key} is no text")  # noqa: TRY004 - a value read from a file, not an argument
+        raise ValueError(f"{key} is not text")  # noqa: TRY004 - a value read from a file, not an argument
     return value
 
 
 def _number(facts: Mapping[str, Any], key: str) -> int:
     value = facts.get(key)
     if not isinstance(value, int) or not 0 <= value < 2**63:
-        raise ValueError(f"{key} is no number")
+        raise ValueError(f"{key} is not a number")
     return value
 
 

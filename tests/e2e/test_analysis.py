@@ -209,7 +209,7 @@ def test_a_dry_run_shows_all_of_it_and_a_manifest_that_makes_no_sense(lab: Lab, 
     assert f"would send: {run.name}/Analysis/1\n" in result.out
     assert (
         f"NOT uploaded: {run.name}/Analysis/2 [upload.analysis-waits]\n  why     cannot understand {torn}: "
-        "line 1 is no path, tab and 8 hex digits (copy it again, or remove it)\n"
+        "line 1 must be a path, a tab and 8 hex digits (copy it again, or remove it)\n"
     ) in result.out
     assert server.objects(BUCKET) == {}
     refused = lab.upload(torn.parent, "--exclude_patterns", "/nothing/")
@@ -375,10 +375,10 @@ def test_a_manifest_as_instruments_write_it() -> None:
         (b"\r\n\n", "it lists no file"),
         ("a\t00000000".encode("utf-16"), "it is not UTF-8 text"),
         (b"Data/\xe9\t00000000\n", "it is not UTF-8 text"),
-        (b"a\t00000000\nb\t0000000", "line 2 is no path, tab and 8 hex digits"),
-        (b"a\t00000000\nb", "line 2 is no path, tab and 8 hex digits"),
-        (b"path\tcrc32\n", "line 1 is no path, tab and 8 hex digits"),
-        (b"a\tb\t00000000\n", "line 1 is no path, tab and 8 hex digits"),
+        (b"a\t00000000\nb\t0000000", "line 2 must be a path, a tab and 8 hex digits"),
+        (b"a\t00000000\nb", "line 2 must be a path, a tab and 8 hex digits"),
+        (b"path\tcrc32\n", "line 1 must be a path, a tab and 8 hex digits"),
+        (b"a\tb\t00000000\n", "line 1 must be a path, a tab and 8 hex digits"),
         (b"/etc/passwd\t00000000\n", "line 1 has a path that is not in the analysis: /etc/passwd"),
         (b"a\t00000000\nData/../../x\t00000000\n", "line 2 has a path that is not in the analysis: Data/../../x"),
         (b"Data//\x1b[2J\t00000000\n", r"line 1 has a path that is not in the analysis: Data//\x1b[2J"),

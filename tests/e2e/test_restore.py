@@ -426,7 +426,7 @@ def test_numbers_of_a_completion_object_that_cannot_be(lab: Lab, server: S3Serve
 
 
 def test_what_was_encrypted_by_kms_is_proven_by_its_checksums(lab: Lab, server: S3Server, gone: Path) -> None:
-    """The ETags of a copy that KMS has encrypted are no MD5s, and the state log names the old ones."""
+    """The ETags of a copy that KMS has encrypted are not MD5s, and the state log names the old ones."""
     for stored in server.objects(BUCKET).values():
         stored.headers["x-amz-server-side-encryption"] = "aws:kms"
         stored.etag = stored.etag[::-1]

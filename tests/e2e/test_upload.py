@@ -234,7 +234,7 @@ def test_what_cannot_be_sent_is_named_and_the_run_is_not_completed(lab: Lab, ser
     assert result.code == 1
     for text in ("out: a link out of the run", r"bad\xff: name is"):
         assert text in result.out
-    for text in ("pipe: no file but a named pipe", "loop: a link to something that is no file"):
+    for text in ("pipe: not a file but a named pipe", "loop: a link to something that is not a file"):
         assert f"warning: left out: {text}" in result.err
     log = lab.log(small_run)
     assert log["completed"] is False

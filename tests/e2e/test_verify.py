@@ -117,7 +117,7 @@ def test_what_has_no_bytes_is_named_and_keeps_nothing(lab: Lab, stored: Path, qu
     result = verify(lab, stored, "--aws_command", quick_aws(""))
 
     assert (result.code, "safe to delete" in result.out) == (0, True)
-    assert "  1 file without bytes, so not in S3:\n    pipe: no file but a named pipe" in result.out
+    assert "  1 file without bytes, so not in S3:\n    pipe: not a file but a named pipe" in result.out
 
 
 def test_the_log_is_not_believed(lab: Lab, server: S3Server, small_run: Path) -> None:
@@ -169,7 +169,7 @@ def test_without_permission_to_list_each_object_is_requested(lab: Lab, server: S
 
 
 def test_encrypted_objects_are_named_as_such(lab: Lab, server: S3Server, few: Path) -> None:
-    """ETags of objects under KMS are no MD5s; one under a customer's own key is not even shown without the key."""
+    """ETags of objects under KMS are not MD5s; one under a customer's own key is not even shown without the key."""
     for name in "bcde":
         kms = server.put(BUCKET, f"run/{name}", name.encode())
         kms.etag = "0" * 32

@@ -315,7 +315,7 @@ def test_row_27_special_file(
     result = lab.upload(tiny_run, "--aws_command", quick_aws(""))
 
     assert result.code == 0, result.out + result.err
-    reasons = {"pipe": "no file but a named pipe", "socket": "no file but a socket"}
+    reasons = {"pipe": "not a file but a named pipe", "socket": "not a file but a socket"}
     for name, reason in reasons.items():
         assert f"warning: left out: Data/{name}: {reason}" in result.err
     assert lab.log(tiny_run)["skipped"] == {str(tiny_run / "Data" / name): why for name, why in reasons.items()}

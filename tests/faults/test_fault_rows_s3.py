@@ -592,8 +592,8 @@ def test_row_19_a_pipe_in_the_run(lab: Lab, server: S3Server, tiny_run: Path) ->
     result = lab.upload(tiny_run)
 
     assert result.code == 0, result.out + result.err
-    assert "warning: left out: Data/pipe: no file but a named pipe" in result.err
-    assert lab.log(tiny_run)["skipped"] == {str(tiny_run / "Data/pipe"): "no file but a named pipe"}
+    assert "warning: left out: Data/pipe: not a file but a named pipe" in result.err
+    assert lab.log(tiny_run)["skipped"] == {str(tiny_run / "Data/pipe"): "not a file but a named pipe"}
     is_proven(lab, tiny_run, server)
     assert lab.upload(tiny_run).out.startswith("nothing to send")
 

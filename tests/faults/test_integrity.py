@@ -1,4 +1,4 @@
-"""Objects whose ETags are no MD5s, and buckets that are not who they should be: nothing is guessed."""
+"""Objects whose ETags are not MD5s, and buckets that are not who they should be: nothing is guessed."""
 
 from __future__ import annotations
 

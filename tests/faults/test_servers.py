@@ -65,7 +65,7 @@ def puts(server: S3Server) -> int:
     return server.counters["PutObject"] + server.counters["CompleteMultipartUpload"]
 
 
-# ETags that are no MD5s
+# ETags that are not MD5s
 
 
 @pytest.mark.parametrize("random_etags", [False, True])
@@ -306,7 +306,7 @@ def test_check_finds_no_problem_with_a_server_that_does_not_list(lab: Lab, serve
 def test_an_empty_object_does_not_show_what_etags_are_worth(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server stores other bytes under ETags that are no MD5s; an empty file comes back as it was all the same."""
+    """The server stores other bytes under ETags that are not MD5s; an empty file comes back as it was all the same."""
     (tiny_run / "Data" / "empty.cbcl").write_bytes(b"")
     speak(server, opaque_etags="all", checksums="ignored")
     monkeypatch.setattr(s3server._Payload, "body", lambda payload: b"?" * payload.size)
@@ -849,7 +849,7 @@ def test_a_dry_run_says_how_long_checksums_will_be_asked_for(
     by_receipts = lab.upload(tiny_run, *options, "--transfer_client", "auto", "--json")
 
     assert (
-        "  proof   ETags that are no MD5s, as with KMS: the checksums of 4 objects are requested one by one"
+        "  proof   ETags that are not MD5s, as with KMS: the checksums of 4 objects are requested one by one"
         in planned.out
     )
     assert "--verify size compares only the sizes" in planned.out
@@ -888,4 +888,4 @@ def test_long_asking_is_announced_once_by_the_upload() -> None:
         assert len(reader.head_unsettled(files, listed)) == 200
 
     [note] = said
-    assert note.startswith("note: ETags that are no MD5s, as with KMS: the checksums of 196 objects are requested")
+    assert note.startswith("note: ETags that are not MD5s, as with KMS: the checksums of 196 objects are requested")

@@ -98,7 +98,7 @@ _XML_SPECIAL = re.compile("[&<>\"'\x00-\x1f\x7f]")
 class Dialect:
     """Where a server differs from S3, as others that speak its language do; by default nowhere.
 
-    - `opaque_etags`: of which objects the ETags are no MD5s. They look like MD5s, or with `random_etags` like
+    - `opaque_etags`: of which objects the ETags are not MD5s. They look like MD5s, or with `random_etags` like
       nothing that is known
     - `uppercase_etags`: hex digits in capitals
     - `checksums`: kept and given back, ignored, or refused with 501 as any unknown header

@@ -98,7 +98,7 @@ def test_every_file_that_arrives_starts_the_quiet_time_anew(run: Run) -> None:
 def test_base_calls_that_a_copy_broke_off_are_missing(tmp_path: Path, instrument: str) -> None:
     run = simulated(tmp_path, instrument)
     last = base_calls(run)[-1]
-    for length, reason in ((0, "1 file of base calls without a byte"), (100, "1 file of base calls truncated")):
+    for length, reason in ((0, "1 empty base-call file"), (100, "1 base-call file truncated")):
         os.truncate(last, length)
         assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
         assert f"{reason}, the first is {last.relative_to(run.path)}" in check(run).reason
@@ -313,7 +313,7 @@ def manifest(run: Run, *lines: str) -> None:
 
 def test_a_file_that_the_manifest_names_has_to_be_there(run: Run) -> None:
     manifest(run, "RunInfo.xml\t00000000", "Logs/gone.log\t00000000")
-    assert "1 file that Manifest.tsv lists missing, the first is Logs/gone.log (may still" in check(run).reason
+    assert "1 file missing that Manifest.tsv lists, the first is Logs/gone.log (may still" in check(run).reason
     assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
     assert check(run, terms=replace(TERMS, excludes=(Pattern("/Logs/"),))).state == "complete"
 
@@ -331,11 +331,11 @@ def test_a_file_that_the_manifest_names_has_to_be_there(run: Run) -> None:
         (["RunInfo.xml\t00000000", "Analysis/1/Data/gone.gz\t00000000"], ""),
         (["RunInfo.xml\t" + "0" * 32], "Manifest.tsv has checksums of an unknown kind: only its file names"),
         (["RunInfo.xml\tsha256:x"], "Manifest.tsv has checksums of an unknown kind: only its file names"),
-        (["RunInfo.xml 00000000"], "line 1 of Manifest.tsv is no path, tab and checksum: it was not compared"),
-        (["RunInfo.xml\t00000000", "../x\t00000000"], "line 2 of Manifest.tsv is no path, tab and checksum"),
-        (["/elsewhere/RunInfo.xml\t00000000"], "line 1 of Manifest.tsv is no path"),
+        (["RunInfo.xml 00000000"], "line 1 of Manifest.tsv must be a path, a tab and a checksum: it was not compared"),
+        (["RunInfo.xml\t00000000", "../x\t00000000"], "line 2 of Manifest.tsv must be a path, a tab and a checksum"),
+        (["/elsewhere/RunInfo.xml\t00000000"], "line 1 of Manifest.tsv must be a path"),
         (["elsewhere/RunInfo.xml\t00000000"], "Manifest.tsv lists no file of the run: it was not compared"),
-        (["\udcff\udcfe"], "line 1 of Manifest.tsv is no path, tab and checksum"),
+        (["\udcff\udcfe"], "line 1 of Manifest.tsv must be a path, a tab and a checksum"),
     ],
 )
 def test_a_manifest_that_is_not_understood_is_a_warning_and_never_a_stop(

@@ -564,11 +564,11 @@ def test_links_count_as_inside_when_the_run_itself_is_reached_by_a_link(tmp_path
         ("../gone", "a link out of the run"),
         ("gone", "a link to nothing"),
         ("Data/gone", "a link to nothing"),
-        ("link", "a link to something that is no file"),
-        ("loop", "a link to something that is no file"),
-        ("Data", "a link to something that is no file"),
-        (".", "a link to something that is no file"),
-        ("pipe", "a link to something that is no file"),
+        ("link", "a link to something that is not a file"),
+        ("loop", "a link to something that is not a file"),
+        ("Data", "a link to something that is not a file"),
+        (".", "a link to something that is not a file"),
+        ("pipe", "a link to something that is not a file"),
         ("file/x", "cannot be read: Not a directory|a link to nothing"),
     ],
 )
@@ -593,7 +593,7 @@ def test_links_that_cannot_be_sent(tmp_path: Path, target: str, reason: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [(stat.S_IFIFO, "no file but a named pipe"), (stat.S_IFSOCK, "no file but a socket")]
+    ("kind", "reason"), [(stat.S_IFIFO, "not a file but a named pipe"), (stat.S_IFSOCK, "not a file but a socket")]
 )
 @pytest.mark.timeout(5)
 def test_special_files_are_named_and_never_opened(tmp_path: Path, kind: int, reason: str) -> None:

@@ -414,7 +414,7 @@ def test_a_sheet_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     check = check_samples(tmp_path, Pattern("S"))
     assert (check.verdict, check.reason) == (
         "unreadable",
-        "SampleSheet.csv: larger than 16.8 MB: this is no samplesheet",
+        "SampleSheet.csv: larger than 16.8 MB: this is not a samplesheet",
     )
 
 

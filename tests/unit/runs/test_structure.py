@@ -97,7 +97,7 @@ def test_a_file_without_a_byte_is_not_there_yet(tmp_path: Path, paths: Paths) ->
     begun = paths()[3]
     found = structure.check(run_info(tmp_path), [*files(*paths()), *files(begun, size=0)])
     assert (found.kind, found.missing) == ("missing", (BASE_CALLS + begun,))
-    assert f"1 file of base calls without a byte, the first is {BASE_CALLS}{begun}" in found.summary
+    assert f"1 empty base-call file, the first is {BASE_CALLS}{begun}" in found.summary
 
 
 def test_what_is_missing_is_said_by_lane_read_and_cycle(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_lease_that_only_seems_as_it_was_is_looked_at(tmp_path: Path) -> None:
         """The file server has a newer beat."""
 
         def read(self, number: int) -> bytes:
-            changed = any(".look." in path.name for path in made)
+            changed = any(".probe." in path.name for path in made)
             return theirs(beat=99) if changed else super().read(number)
 
     made: list[Path] = []
