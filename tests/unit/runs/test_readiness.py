@@ -117,7 +117,7 @@ def test_base_calls_that_came_last_are_truncated_even_if_most_of_their_bytes_cam
     last = base_calls(run)[-1]
     os.truncate(last, last.stat().st_size - 1)
     assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
-    assert f"1 file of base calls truncated, the first is {last.relative_to(run.path)}" in check(run).reason
+    assert f"1 base-call file truncated, the first is {last.relative_to(run.path)}" in check(run).reason
 
 
 def test_headers_that_fit_none_of_the_base_calls_are_of_another_kind(run: Run) -> None:
