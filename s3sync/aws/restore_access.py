@@ -28,6 +28,7 @@ _FROZEN = "InvalidObjectState"
 _EMPTY = "InvalidRange"  # an object without a first byte was found, and could be read
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _REJECTED = _MISSING | {"MalformedXML", "InvalidArgument", "InvalidRequest", _FROZEN, "RestoreAlreadyInProgress"}
+_UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
 _LOCAL = frozenset({"", *STORAGE_CLASSES}) - {*ARCHIVES}  # classes whose objects a server need not fetch from elsewhere
 _DENIALS = (causes.DENIED.id, causes.DENIED_WITHOUT_REASON.id)
 
@@ -90,10 +91,16 @@ class RestoreAccess:
                 return None
             wrong_days = 1 if storage_class == TIERED else None
             result = self._aws.run(argv.thaw_object_argv(self._bucket, self._remote.key(path), "Bulk", wrong_days))
-        if result.succeeded or diagnosis.error_codes(result.errors) & _REJECTED:
+        codes = diagnosis.error_codes(result.errors)
+        if result.succeeded or codes & _REJECTED:
+            return None
+        if codes & _UNSUPPORTED and self._is_readable(path):  # the name of the class means nothing on this server
             return None
         self._raise_if_general(result, path)
         return Obstacle(path=path, reason=result.reason, is_frozen=True)
+
+    def _is_readable(self, path: str) -> bool:
+        return self._aws.run(argv.read_byte_argv(self._bucket, self._remote.key(path))).succeeded
 
     def _is_said_to_be_missing(self, key: str) -> bool:
         result = self._aws.run(argv.thaw_state_argv(self._bucket, key))

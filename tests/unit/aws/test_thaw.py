@@ -110,7 +110,8 @@ class Server:
         ({"head-object": "403"}, "CLOUDTIER", False),
         ({}, "GLACIER", None),
         ({"missing restore-object": "AccessDenied"}, "GLACIER", True),
-        ({"missing restore-object": "NotImplemented"}, "GLACIER", True),
+        ({"missing restore-object": "NotImplemented"}, "GLACIER", None),  # and the object can be read
+        ({"missing restore-object": "NotImplemented", "get-object": "InvalidObjectState"}, "GLACIER", True),
         ({"get-object": "InvalidObjectState"}, "INTELLIGENT_TIERING", None),
         ({"get-object": "InvalidObjectState", "missing restore-object": "AccessDenied"}, "INTELLIGENT_TIERING", True),
         ({"missing restore-object": "AccessDenied"}, "INTELLIGENT_TIERING", None),  # none of its archive tiers
