@@ -96,15 +96,19 @@ class EtagProver:
             is_opaque = kind in self._trust.opaque or (futile[kind] >= _MAX_FUTILE and not self._trust.are_md5s(kind))
             if is_opaque and not item.opaque_etag:
                 continue
-            if proof := self._proof_by_parts(file, item):
+            is_md5 = self._trust.are_md5s(kind) and not item.opaque_etag
+            if proof := self._proof_by_parts(file, item, by_checksum=not is_md5):
                 found[file] = proof
                 self._trust.learn_from(proof)
                 futile.pop(kind, None)
             else:
                 futile[kind] += 1
 
-    def _proof_by_parts(self, file: LocalFile, item: objects.RemoteObject) -> Proof | None:
-        """Return the proof that S3 holds this file in parts of unusual sizes; None if there is none."""
+    def _proof_by_parts(self, file: LocalFile, item: objects.RemoteObject, *, by_checksum: bool) -> Proof | None:
+        """Return the proof that S3 holds this file in parts of unusual sizes; None if there is none.
+
+        An ETag that has to be an MD5 has the last word, so a checksum is no proof beside it.
+        """
         tried = {self._evidence.part_size(file.size), *etag.likely_part_sizes(file.size, item.etag)}
         with contextlib.suppress(OSError):
             for sizes in self._reader.part_sizes(file.path, item):
@@ -112,7 +116,7 @@ class EtagProver:
                 is_tried = first in tried and set(others[:-1]) <= {first} and others[-1] <= first
                 if not item.opaque_etag and not is_tried and self._evidence.has_etag(file, item.etag, [sizes]):
                     return Proof.of(file, item.etag, "etag")
-                for name, value in composed_checksums(file, item):
+                for name, value in composed_checksums(file, item) if by_checksum else ():
                     if self._evidence.composed_checksum(file, name, sizes) == value:
                         return Proof.of(file, item.etag, "checksum")
         return None

@@ -73,3 +73,23 @@ def test_sizes_of_parts_that_prove_nothing_are_requested_a_few_times() -> None:
     found = verdicts(asked, dict.fromkeys("bcdefgh", f"{'f' * 32}-2"))
     assert not any(isinstance(verdict, Proof) for verdict in found.values())
     assert len(asked.paths) == 4
+
+
+class Checksummed(Asked):
+    """The same, with parts whose composed CRC-32 is right."""
+
+    def composed_checksum(self, _file: LocalFile, _name: str, _part_sizes: tuple[int, ...]) -> str:
+        return "AAAAAA==-2"
+
+
+def test_a_checksum_of_parts_does_not_overrule_an_etag_that_has_to_be_an_md5() -> None:
+    """Another object shows that ETags of the kind are MD5s, so this one is of other bytes."""
+    both, right, wrong = cast(Any, Checksummed()), LocalFile("b", 12, 1), LocalFile("c", 12, 1)
+    seen = {
+        right: RemoteObject(12, etag_of("b")),
+        wrong: RemoteObject(12, f"{'f' * 32}-2", crc32="AAAAAA==-2"),
+    }
+    prover = EtagProver(both, both, EtagTrust(), lambda _file, _seen: False)
+    found = prover.prove(seen, {"b": etag_of("b"), "c": etag_of("c")})
+    assert isinstance(found[right], Proof)
+    assert str(found[wrong]).startswith("S3 has other bytes: ETag")
