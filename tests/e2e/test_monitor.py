@@ -311,7 +311,7 @@ def test_a_scan_that_takes_too_long_is_reported_and_so_is_its_end(site: Site, se
     assert (second.error_ids, "1 h" in second.err) == (["monitor.running-too-long"], True), second.err
     assert len(notified) == 1, "once, however often the next scans find it"
     assert "the scan has been running for more than 1 h" in json.loads(notified[0][1])["text"]
-    assert ["Recovered" in json.loads(body)["text"] for _, body in after] == [True]
+    assert ["Resolved" in json.loads(body)["text"] for _, body in after] == [True]
 
 
 def test_dry_run_shows_what_would_be_done_and_does_nothing(site: Site, server: S3Server) -> None:
@@ -465,7 +465,7 @@ def test_problems_are_notified_once(site: Site, server: S3Server) -> None:
 
         away = site.runs.rename(site.runs.with_name("unmounted"))
         assert site.scan().code == 1
-        assert not any("Recovered" in body for _, body in hooks.new()), "out of sight is not recovered"
+        assert not any("Resolved" in body for _, body in hooks.new()), "out of sight is not recovered"
         away.rename(site.runs)
 
         (run / "out").unlink()
@@ -474,7 +474,7 @@ def test_problems_are_notified_once(site: Site, server: S3Server) -> None:
         assert last[-1] == ("/ping_url-s3cr3t", "all is well")
         texts = [json.loads(body)["text"] for path, body in last if path.startswith("/slack")]
         assert any(text.startswith(":white_check_mark:  *S3 Upload*: Successfully uploaded 1 run") for text in texts)
-        assert any("Recovered" in text for text in texts)
+        assert any("Resolved" in text for text in texts)
         assert "s3cr3t" not in site.log_text() + failed.err
 
 
