@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,8 @@ def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_reported_whatever_the_re
 
     assert failed.code == 1
     (late,) = [line for line in failed.err.splitlines() if error_ids(line) == ["monitor.run-late"]]
-    assert (" 30 h 00 min " in late, ": new: complete, not uploaded yet" in late) == (True, True), late
+    assert re.search(r" 30 h \d\d min ", late)  # the scan takes its time
+    assert ": new: complete, not uploaded yet" in late
     (text,) = dict(events(receiver))["alert"]
     assert text.startswith("not proven in S3 30 h")
 
@@ -130,7 +132,7 @@ def test_a_scan_that_is_busy_reports_what_is_late(
         gate.release()
         scan.communicate(timeout=120)
     assert (busy.code, busy.error_ids) == (0, ["monitor.run-late"])
-    assert " 30 h 00 min " in busy.err
+    assert re.search(r" 30 h \d\d min ", busy.err)  # the scans take their time
     assert any(event == "alert" for event, _ in events(receiver))
 
 

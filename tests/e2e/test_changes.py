@@ -326,7 +326,8 @@ def test_cleanup_of_a_changed_run_names_what_sends_the_change(
     assert "late.txt; uploaded at the next scan" in run["reason"]
     (run,) = scan(*options, command="cleanup", entry={"upload_changes": False}).json["runs"]
     assert run["verdict"] == "kept"
-    command = f" upload --local-path {tiny_run} --bucket {BUCKET} --log-dir {lab.log_dir}"
+    aws = json.loads((lab.root / "scan.json").read_text())["aws_command"]
+    command = f" upload --local-path {tiny_run} --bucket {BUCKET} --aws-command {aws} --log-dir {lab.log_dir}"
     assert command in run["reason"], run["reason"]
     assert scan().code == 0
     (run,) = scan(*options, command="cleanup").json["runs"]
