@@ -327,7 +327,7 @@ def test_cleanup_of_a_changed_run_names_what_sends_the_change(
     (run,) = scan(*options, command="cleanup", entry={"upload_changes": False}).json["runs"]
     assert run["verdict"] == "kept"
     aws = json.loads((lab.root / "scan.json").read_text())["aws_command"]
-    command = f" upload --local-path {tiny_run} --bucket {BUCKET} --aws-command {aws} --log-dir {lab.log_dir}"
+    command = f" upload {tiny_run} --bucket {BUCKET} --aws-command {aws} --log-dir {lab.log_dir}"
     assert command in run["reason"], run["reason"]
     assert scan().code == 0
     (run,) = scan(*options, command="cleanup").json["runs"]
