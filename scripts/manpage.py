@@ -54,7 +54,7 @@ Where the folders of links and the lists are made that the AWS CLI uploads; they
 .SH FILES
 .TP
 .I LOG_DIR/uploads/RUN.upload.log.json
-What is known of a run: which of its files are proven in S3. LOG_DIR is by default
+The state of a run: which of its files are verified in S3. LOG_DIR is by default
 .IR /var/log/s3_upload .
 .TP
 .I LOG_DIR/s3_upload.log
@@ -78,29 +78,29 @@ def main() -> int:
     return 0
 
 
-def page(command: argparse.ArgumentParser) -> str:
+def page(parser: argparse.ArgumentParser) -> str:
     """Return the manual page of a command line, in the language of man(7)."""
-    return _HEADER + "\n".join(_lines(command)) + "\n" + _FOOTER
+    return _HEADER + "\n".join(_lines(parser)) + "\n" + _FOOTER
 
 
-def _lines(command: argparse.ArgumentParser) -> Iterator[str]:
-    commands = subparsers(command)
+def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
+    commands = subparsers(parser)
     for name in commands:
         yield f".B s3sync {name}"
         yield _usage(commands[name])
         yield ".br"
     yield ".B s3sync"
-    yield " | ".join(_bold(_name(action)) for action in _options(command))
+    yield " | ".join(_bold(_name(action)) for action in _options(parser))
     yield ".SH DESCRIPTION"
-    yield _text(command.description or "")
+    yield _text(parser.description or "")
     yield "Options can be written with underscores, too:"
     yield rf"{_bold('--dry_run')} is {_bold('--dry-run')}."
-    yield from _list_of(_options(command))
+    yield from _list_of(_options(parser))
     yield ".SH COMMANDS"
     for name, command in commands.items():
         yield from _command(name, command)
     yield ".SH EXIT STATUS"
-    for code, meaning in re.findall(r"^  (\d+) +(.+)$", command.epilog or "", re.MULTILINE):
+    for code, meaning in re.findall(r"^  (\d+) +(.+)$", parser.epilog or "", re.MULTILINE):
         yield from (".TP", f".B {code}", _text(meaning))
 
 

@@ -163,7 +163,7 @@ class ObjectReader:
         return self._head_all(files)
 
     def head_checksums(self, files: Sequence[SizedPath]) -> dict[str, ObjectState]:
-        """Return what head-object says about each of these files, which are to be proven by their checksums."""
+        """Return what head-object says about each of these files, which are to be verified by their checksums."""
         return self._head_all(files)
 
     def head_unsettled(

@@ -82,18 +82,18 @@ def compared_by_size_only(evidence: Evidence) -> Reason | None:
     if not evidence.found.by_size:
         return None
     reasons = dict.fromkeys((proof.path for proof in evidence.found.by_size), "no ETag or checksum to compare")
-    return Reason(id="cleanup.size-only", text=_describe(f"proven by size alone in {evidence.where}", reasons))
+    return Reason(id="cleanup.size-only", text=_describe(f"verified by size alone in {evidence.where}", reasons))
 
 
 def changed_since_deleted(evidence: Evidence) -> Reason | None:
     """Keep a run if S3 has lost or changed a file that an interrupted cleanup has deleted here."""
     remote = {path: (item.size, item.etag) for path, item in (evidence.found.remote or {}).items()}
     here = {file.path for file in evidence.found.selection.files}
-    lost = [path for path, proven in evidence.recorded.items() if path not in here and remote.get(path) != proven]
+    lost = [path for path, verified in evidence.recorded.items() if path not in here and remote.get(path) != verified]
     if evidence.found.remote is None or not lost:
         return None
     what = f"deleted here by an interrupted cleanup, and CHANGED OR GONE in {evidence.where} since"
-    reasons = dict.fromkeys(lost, "no longer as it was proven")
+    reasons = dict.fromkeys(lost, "no longer as it was verified")
     return Reason(id="cleanup.changed-since-deleted", text=_describe(what, reasons))
 
 
@@ -109,7 +109,9 @@ def only_in_s3(evidence: Evidence) -> Reason | None:
 def nothing_verified(evidence: Evidence) -> Reason | None:
     """Keep a run if S3 has no file of it."""
     return (
-        None if evidence.found.proven else Reason(id="cleanup.nothing-in-s3", text=f"none of it is in {evidence.where}")
+        None
+        if evidence.found.verified
+        else Reason(id="cleanup.nothing-in-s3", text=f"none of it is in {evidence.where}")
     )
 
 

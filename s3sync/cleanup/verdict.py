@@ -89,7 +89,7 @@ def _changed_status(candidate: CleanupCandidate, config: Config) -> Reason | Non
 
 
 def _so_far(found: Sequence[Verification]) -> VerifiedFiles:
-    files = {proof.path: (one.identities or {})[proof.path] for one in found for proof in one.proven}
+    files = {proof.path: (one.identities or {})[proof.path] for one in found for proof in one.verified}
     return replace(NO_FILES, files=files, found=tuple(found))
 
 
@@ -111,7 +111,7 @@ def combine_verifications(
     """Return the reason to keep a run, or None if it may be deleted, and the files that all destinations have."""
     files: dict[str, local_files.FileIdentity] = {}
     for one in found:
-        for proof in one.proven:
+        for proof in one.verified:
             identity = (one.identities or {})[proof.path]
             if files.setdefault(proof.path, identity) != identity:
                 return _changed(proof.path, "changed"), NO_FILES
@@ -123,7 +123,7 @@ def combine_verifications(
     others = [path for path in paths if path not in files]
     verified = VerifiedFiles(
         files=files,
-        proofs={one.destination.url(one.run.run_id): {proof.path: proof for proof in one.proven} for one in found},
+        proofs={one.destination.url(one.run.run_id): {proof.path: proof for proof in one.verified} for one in found},
         kept=tuple(sorted([*others, *(item.path for item in listing.skipped)])),
         found=tuple(found),
     )

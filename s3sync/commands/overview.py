@@ -21,7 +21,7 @@ class Row:
 
     run: RunStatus
     info: run_folder.RunInfo | None  # None if RunInfo.xml cannot be read
-    proven: int  # files, including those of the journal
+    verified: int  # files, including those of the journal
     is_uploading: bool
     host: str = ""  # the host that uploads it, if that is another one
 
@@ -29,7 +29,7 @@ class Row:
     def reason(self) -> str:
         """The reason for its state, or that it is being uploaded now."""
         where = f" on {self.host}" if self.host else ""
-        return f"being uploaded now{where}: {self.proven:,} proven so far" if self.is_uploading else self.run.reason
+        return f"being uploaded now{where}: {self.verified:,} verified so far" if self.is_uploading else self.run.reason
 
     @property
     def reason_with_id(self) -> str:
@@ -85,9 +85,9 @@ def _row(run: RunStatus, config: Config) -> Row:
     store = StateStore(config.log_dir, run.run, run.entry.destination)
     host = None if run.state == "uploaded" else lock.current_holder(store.lock_path)
     is_uploading = host is not None
-    proven = (run.head.uploaded_files if run.head else 0) + (store.journaled() if is_uploading else 0)
+    verified = (run.head.uploaded_files if run.head else 0) + (store.journaled() if is_uploading else 0)
     try:
         info = run_folder.read_run_info(run.run.root / run_folder.RUN_INFO)
     except RunError:
         info = None
-    return Row(run=run, info=info, proven=proven, is_uploading=is_uploading, host=host or "")
+    return Row(run=run, info=info, verified=verified, is_uploading=is_uploading, host=host or "")

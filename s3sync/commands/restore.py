@@ -1,4 +1,4 @@
-"""`s3sync restore`: download a run from S3, and prove it."""
+"""`s3sync restore`: download a run from S3, and verify it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from s3sync.transfer.restore.request import RestoreRequest
 from s3sync.transfer.runtime import Runtime
 
 USAGE = "RUN [--bucket B] [--local-path DIR] [options]"
-DESCRIPTION = "Download a run from S3, prove every byte, and then move it into place."
+DESCRIPTION = "Download a run from S3, verify every byte, and then move it into place."
 EXAMPLES = """\
 examples:
   s3sync restore RUN --bucket lab-runs --local-path /data/restored

@@ -15,10 +15,10 @@ from s3sync.transfer import restore
 def result_lines(result: restore.request.RestoreResult) -> list[str]:
     """Return a verdict in one line, and the facts behind it."""
     where, request = printable(str(result.request.target)), result.request
-    count, size = len(result.proven_by), human_bytes(result.total_size)
+    count, size = len(result.verified_by), human_bytes(result.total_size)
     if result.ok:
         part = "" if result.whole else "part of "
-        verdict = f"restored {part}{printable(request.run_id)}: {pluralize(count, 'file')}, {size}, all proven"
+        verdict = f"restored {part}{printable(request.run_id)}: {pluralize(count, 'file')}, {size}, all verified"
     elif result.frozen and not result.failed:
         verdict = f"restored {count:,} of {pluralize(result.total_files, 'file')}: the others are frozen in an archive"
     elif result.is_in_place:
@@ -26,13 +26,13 @@ def result_lines(result: restore.request.RestoreResult) -> list[str]:
         verdict = str(Notice(text, id="restore.failed"))
     else:
         text = (
-            f"NOT restored: {count:,} of {pluralize(result.total_files, 'file')} are proven, and kept beside {where}"
+            f"NOT restored: {count:,} of {pluralize(result.total_files, 'file')} are verified, and kept beside {where}"
             " for the next call"
         )
         verdict = str(Notice(text, id="restore.failed"))
     proofs = ", ".join(f"{number:,} by {how}" for how, number in sorted(result.proofs.items()))
     facts = [f"  in {where}, from {printable(request.url)}, in {human_seconds(result.seconds)}"]
-    facts += [f"  proven {proofs}; compared with {_records(result)}"] if result.proven_by else []
+    facts += [f"  verified {proofs}; compared with {_records(result)}"] if result.verified_by else []
     if result.kept:
         facts.append(f"  {pluralize(len(result.kept), 'file')} on disk already, with the same bytes")
     facts += _frozen_lines(result)
@@ -78,7 +78,7 @@ def result_json(result: restore.request.RestoreResult) -> dict[str, Any]:
         "whole": result.whole,
         "total_files": result.total_files,
         "total_bytes": result.total_size,
-        "proven_files": len(result.proven_by),
+        "proven_files": len(result.verified_by),
         "proven_by": dict(sorted(result.proofs.items())),
         "restored_bytes": result.restored_size,
         "kept_files": len(result.kept),

@@ -30,7 +30,9 @@ def detail_lines(row: Row, config: Config) -> list[str]:
     state = _load_state(run, config)
     in_s3 = _uploaded_keys(run, state)
     if run.head:
-        lines.append(f"  files       {row.proven:,} of {run.head.total_files:,} proven, {human_bytes(run.head.size)}")
+        lines.append(
+            f"  files       {row.verified:,} of {run.head.total_files:,} verified, {human_bytes(run.head.size)}"
+        )
         lines.append(f"  log         {printable(str(run.log_path))}")
     if run.failing:
         lines += ["  samples that do not match:", *indented_list([printable(name) for name in run.failing])]
@@ -80,4 +82,4 @@ def _uploaded_keys(run: RunStatus, state: RunState | None) -> list[str]:
     if state is None or run.state not in states.SKIPPED_STATES:
         return []
     prefix = run.entry.destination.run_prefix(run.run.run_id)
-    return sorted(prefix + path for path in state.proven)
+    return sorted(prefix + path for path in state.verified)

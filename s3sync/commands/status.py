@@ -66,7 +66,7 @@ def table(rows: Sequence[Row]) -> Table:
         )
         state = Text(f"{run.state}\n{row.reason_with_id}", overflow="fold")
         head = run.head
-        files = f"{row.proven:,}/{head.total_files:,}\n{human_bytes(head.size)}" if head else ""
+        files = f"{row.verified:,}/{head.total_files:,}\n{human_bytes(head.size)}" if head else ""
         shown.add_row(name, state, Text(files), Text(_when(run), no_wrap=True))
     return shown
 
@@ -161,7 +161,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "reason": row.reason,
         "uploading_now": row.is_uploading,
         "files_total": head.total_files if head else None,
-        "files_proven": row.proven,
+        "files_proven": row.verified,
         "files_failed": head.failed_files if head else 0,
         "bytes": head.size if head else 0,
         "finished": head.finished if head else "",

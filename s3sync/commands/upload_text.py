@@ -22,7 +22,7 @@ def summary(report: request.UploadResult) -> list[str]:
         return [f"uploaded: {run}", *_facts(report), *_after(report)]
     if report.selection.still_since and not state.failed:
         return [f"streamed so far: {run}", *_facts(report)]
-    again = "run the same command again; files that are proven are not sent again"
+    again = "run the same command again; files that are verified are not sent again"
     verdict = Notice(f"NOT completed: {run}", id="upload.not-completed")
     return [str(verdict), *_facts(report), *_failures(report), f"  next    {again}"]
 
@@ -60,7 +60,7 @@ def as_json(report: request.UploadResult) -> dict[str, Any]:
         "streaming": report.selection.still_since > 0,
         "already_completed": report.already_complete,
         "total_local_files": state.total_local_files,
-        "total_uploaded_files": report.proven.files,
+        "total_uploaded_files": report.verified.files,
         "total_failed_upload": len(state.failed),
         "failed": {printable(path): reason for path, reason in state.failed.items()},
         "excluded_files": report.selection.excluded,
@@ -68,7 +68,7 @@ def as_json(report: request.UploadResult) -> dict[str, Any]:
         "sent_files": tally.sent_files,
         "sent_bytes": tally.sent_size,
         "found_in_s3": tally.found_files,
-        "bytes": report.proven.size,
+        "bytes": report.verified.size,
         "seconds": round(tally.seconds, 3),
         "completion_object": state.completion_object,
         "on_complete": report.on_complete,
@@ -151,14 +151,14 @@ def preview_json(preview: request.Preview) -> dict[str, Any]:
 
 
 def _facts(report: request.UploadResult) -> list[str]:
-    state, tally, proven = report.state, report.counters, report.proven
-    ways = sorted({_VERIFICATION_LABELS.get(way, way) for way in proven.ways})
+    state, tally, verified = report.state, report.counters, report.verified
+    ways = sorted({_VERIFICATION_LABELS.get(way, way) for way in verified.ways})
     how = f" by {', '.join(ways)}" if ways else ""
     found = f", {tally.found_files:,} of them found in S3" if tally.found_files else ""
-    size = human_bytes(proven.size)
+    size = human_bytes(verified.size)
     lines = [
         f"  to      {printable(report.destination.url(report.run.run_id))}",
-        f"  files   {proven.files:,} of {state.total_local_files:,} proven in S3{how}{found}, {size}",
+        f"  files   {verified.files:,} of {state.total_local_files:,} verified in S3{how}{found}, {size}",
     ]
     if state.manifest_files:
         lines.append(f"  CRC-32  of {pluralize(state.manifest_files, 'file')} as Manifest.tsv has it")

@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--manifest",
         type=options.path,
         metavar="FILE",
-        help="write path, size, MD5, ETag and key of what is proven; FILE.md5 is for md5sum -c",
+        help="write path, size, MD5, ETag and key of what is verified; FILE.md5 is for md5sum -c",
     )
     options.add_program(parser)
 
@@ -134,8 +134,8 @@ def _log_dir_to_name(args: argparse.Namespace) -> str:
 
 def result_lines(found: Verification) -> list[str]:
     """Return a line with the verdict, and lines with the facts behind it."""
-    share = f"{len(found.proven):,} of {pluralize(found.selection.total, 'file')}"
-    size = human_bytes(_size(found.proven))
+    share = f"{len(found.verified):,} of {pluralize(found.selection.total, 'file')}"
+    size = human_bytes(_size(found.verified))
     url = printable(found.destination.url(found.run.run_id))
     if found.identical and found.selection.excluded:
         excluded = pluralize(found.selection.excluded, "excluded file")
@@ -196,8 +196,8 @@ def as_json(found: Verification) -> dict[str, Any]:
         "url": found.destination.url(found.run.run_id),
         "identical": found.identical,
         "total_local_files": found.selection.total,
-        "identical_files": len(found.proven),
-        "identical_bytes": _size(found.proven),
+        "identical_files": len(found.verified),
+        "identical_bytes": _size(found.verified),
         "differing": {printable(path): why for path, why in found.differing.items()},
         "only_in_s3": None if found.extra is None else [printable(path) for path in found.extra],
         "by_size_only": [printable(proof.path) for proof in found.by_size],

@@ -123,7 +123,7 @@ class MonitorEntry(Model):
 
     completion_object: StrictBool = Field(
         default=False,
-        description="When the whole run is proven, write the object s3sync.complete.json into its prefix, for "
+        description="When the whole run is verified, write the object s3sync.complete.json into its prefix, for "
         "pipelines that wait for events: files, sizes, ETags, verdict.",
     )
 

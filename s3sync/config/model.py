@@ -122,7 +122,7 @@ class Config(Model):
     alert_after_hours: Number = Field(
         default=24,
         gt=0,
-        description="Report a run that its instrument finished this long ago but is not proven in S3, for whatever "
+        description="Report a run that its instrument finished this long ago but is not verified in S3, for whatever "
         "reason.",
     )
     alert_free_percent: Annotated[Number, Field(ge=0, le=100)] = Field(

@@ -22,7 +22,7 @@ from s3sync.text import parse_iso, pluralize, printable
 
 STATES: tuple[State, ...] = get_args(State)
 FAILING_STATES: tuple[State, ...] = ("failed", *BROKEN_STATES)  # these need attention
-WAITING_STATES: tuple[State, ...] = (*PENDING_STATES, *BROKEN_STATES)  # to be uploaded and proven
+WAITING_STATES: tuple[State, ...] = (*PENDING_STATES, *BROKEN_STATES)  # to be uploaded and verified
 
 _MAX_FAILURES = 20  # failed files to name of one run
 _MAX_INSTRUMENT_CHARS = 60  # an instrument's id may be any text
@@ -39,14 +39,14 @@ class HistoryRow:
     state: State = "new"  # "gone" is a problem only if the run is watched
     reason: str = ""
     is_watched: bool = True  # whether this config refers to it; if not, only its state log is known
-    files: int = 0  # proven
+    files: int = 0  # verified
     total_files: int = 0
     failed_files: int = 0
     size: int = 0  # bytes in S3
     rate: float | None = None  # bytes per second over all calls of its upload; None if unknown
     began: float | None = None  # when the instrument began to write it
     done: float | None = None  # when the instrument finished it
-    proven: float | None = None  # when all of it was proven in S3
+    verified: float | None = None  # when all of it was verified in S3
     tried: float | None = None  # when the last call ended
     failures: tuple[tuple[str, str], ...] = ()  # the first failed files, with reasons
     is_uploading: bool = False  # now
@@ -60,16 +60,16 @@ class HistoryRow:
     @property
     def lag(self) -> float | None:
         """Seconds from the end of the run on the instrument to the proof that all of it is in S3."""
-        return None if self.done is None or self.proven is None else max(0.0, self.proven - self.done)
+        return None if self.done is None or self.verified is None else max(0.0, self.verified - self.done)
 
     @property
     def when(self) -> float | None:
         """The time of the last known event of the run."""
-        return self.proven or self.tried or self.done or self.began
+        return self.verified or self.tried or self.done or self.began
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the instrument has finished the run, but it is not proven in S3 yet."""
+        """Whether the instrument has finished the run, but it is not verified in S3 yet."""
         return self.is_watched and self.state in WAITING_STATES and self.done is not None
 
 
@@ -123,10 +123,10 @@ def _row_of_run(run: RunStatus, config: Config) -> HistoryRow:
     row = replace(row, done=completion.finished_at(run.run))
     host = lock.current_holder(store.lock_path)
     if host is not None:
-        proven = row.files + store.journaled()
+        verified = row.files + store.journaled()
         where = f" on {host}" if host else ""
-        reason = f"being uploaded now{where}: {proven:,} proven so far"
-        return replace(row, files=proven, is_uploading=True, reason=reason)
+        reason = f"being uploaded now{where}: {verified:,} verified so far"
+        return replace(row, files=verified, is_uploading=True, reason=reason)
     if not row.failed_files:
         return row
     failures = tuple(store.failures(_MAX_FAILURES).items())
@@ -143,7 +143,7 @@ def _row_of_log(logged: summary.LoggedRun) -> HistoryRow:
     row = replace(_row(logged.run_id, "", logged.destination, head), is_watched=False)
     if head.completed:
         return replace(row, state="uploaded", reason=where)
-    reason = f"{where}; {head.uploaded_files:,} of {pluralize(head.total_files, 'file')} proven in S3"
+    reason = f"{where}; {head.uploaded_files:,} of {pluralize(head.total_files, 'file')} verified in S3"
     unfinished: State = "failed" if head.failed_files else "partial"
     return replace(row, state=unfinished if is_there else "gone", reason=reason)
 
@@ -166,7 +166,7 @@ def _row(run_id: str, instrument: str, destination: Destination | None, head: su
         size=head.size,
         rate=head.sent_bytes / head.seconds if head.sent_bytes and head.seconds else None,
         done=parse_iso(head.instrument_done),
-        proven=tried if head.completed else None,
+        verified=tried if head.completed else None,
         tried=tried,
     )
 

@@ -60,7 +60,7 @@ def uploaded(facts: Facts) -> Decision | None:
     is_pending = facts.entry.on_complete and hook.is_pending(head.on_complete)
     pending = f"; on_complete {head.on_complete}" if is_pending else ""
     ignored = f"; {facts.change.text}, and not uploaded (upload_changes: false)" if facts.change else ""
-    reason = f"{pluralize(head.uploaded_files, 'file')} proven in S3{pending}{ignored}"
+    reason = f"{pluralize(head.uploaded_files, 'file')} verified in S3{pending}{ignored}"
     return Decision(state="uploaded", reason=reason, change=facts.change)
 
 
@@ -93,7 +93,7 @@ def _due_by_log(head: summary.LogSummary | None, *, is_corrupt: bool) -> Decisio
         return Decision(state="partial", reason=reason, id="state.corrupt")
     if head is None:
         return Decision(state="new", reason="complete, not uploaded yet")
-    done = f"{head.uploaded_files:,} of {pluralize(head.total_files, 'file')} proven"
+    done = f"{head.uploaded_files:,} of {pluralize(head.total_files, 'file')} verified"
     if head.failed_files:
         failed = f"{head.failed_files:,} failed (`status RUN` names them)"
         return Decision(state="failed", reason=f"{done}, {failed}; tried again at the next scan")

@@ -106,17 +106,17 @@ def _loss_of(logged: summary.LoggedRun, run: Run, *, is_watched: bool) -> _Loss 
         return _gone(logged, f"its {run_folder.RUN_INFO} is gone", id="run.run-info-gone")
     if there.state == "unknown" and is_watched:
         advice = f"fix that or, if the folder is gone, run `s3sync forget {logged.run_id} --config FILE`"
-        reason = f"{_proven(logged)}, and its folder may be gone: {there.why} ({advice})"
+        reason = f"{_verified(logged)}, and its folder may be gone: {there.why} ({advice})"
         return _Loss(state="unreadable", reason=reason, id="run.folder-not-visible")
     return None
 
 
-def _proven(logged: summary.LoggedRun) -> str:
-    return f"{logged.head.uploaded_files:,} of {pluralize(logged.head.total_files, 'file')} proven"
+def _verified(logged: summary.LoggedRun) -> str:
+    return f"{logged.head.uploaded_files:,} of {pluralize(logged.head.total_files, 'file')} verified"
 
 
 def _gone(logged: summary.LoggedRun, what: str, *, id: str) -> _Loss:  # noqa: A002
     advice = f"move it back, upload it from its new place, or run `s3sync forget {logged.run_id} --config FILE`"
     return _Loss(
-        state="gone", reason=f"{_proven(logged)}, and {what}: it was {printable(logged.run_path)} ({advice})", id=id
+        state="gone", reason=f"{_verified(logged)}, and {what}: it was {printable(logged.run_path)} ({advice})", id=id
     )

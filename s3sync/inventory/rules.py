@@ -154,7 +154,7 @@ def abandoned(facts: RunFacts) -> Decision | None:
 def streaming(facts: RunFacts) -> Decision:
     """Upload the files that no longer change while the instrument writes the others."""
     files = facts.head.uploaded_files if facts.head else 0
-    reason = f"{files:,} files proven so far; {facts.readiness.reason}"
+    reason = f"{files:,} files verified so far; {facts.readiness.reason}"
     return Decision(state="streaming", reason=reason)
 
 

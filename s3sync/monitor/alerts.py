@@ -49,7 +49,7 @@ def late_runs(runs: Sequence[RunStatus], config: Config, now: float | None = Non
             late += _stalled(run, now)
         elif now - finished > config.alert_after_hours * 3600:
             ago = human_seconds(now - finished)
-            text = f"not proven in S3 {ago} after the instrument finished it: {run.state}: {run.reason}"
+            text = f"not verified in S3 {ago} after the instrument finished it: {run.state}: {run.reason}"
             kind: Kind = "note" if is_skipped else "alert"
             late.append(Problem(f"{run.key}{LATE_SUFFIX}", text, kind, id="monitor.run-late"))
     return late

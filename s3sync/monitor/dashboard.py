@@ -133,8 +133,8 @@ def _waiting(history: History) -> str:
     age = human_seconds(max(0.0, history.at - oldest.done))
     which = f"{oldest.run_id}, which its instrument finished {age} ago"
     if number == 1:
-        return f"1 complete run is not proven in S3 yet: {which}."
-    return f"{number:,} complete runs are not proven in S3 yet. The oldest is {which}."
+        return f"1 complete run is not verified in S3 yet: {which}."
+    return f"{number:,} complete runs are not verified in S3 yet. The oldest is {which}."
 
 
 def _last_scan_text(scans: ScanStatus) -> str:
@@ -203,7 +203,7 @@ def _chart(history: History) -> Chart:
     today = _local(history.at).date()
     sizes = dict.fromkeys((today - timedelta(days=back) for back in reversed(range(DAYS))), 0)
     for run in history.rows:
-        if run.proven is not None and (day := _local(run.proven).date()) in sizes:
+        if run.verified is not None and (day := _local(run.verified).date()) in sizes:
             sizes[day] += run.size
     bars = [Bar(_day(day), size, f"{_day(day)}: {human_bytes(size)}") for day, size in sizes.items()]
     most = max(bars, key=lambda bar: bar.value)

@@ -72,7 +72,7 @@ def _of_scans(last: LastScan) -> Iterator[Metric]:
     )
     counted = last.counted
     for name, text, value in (
-        ("uploaded_runs", "Runs that were completed: every file proven in S3.", counted.runs),
+        ("uploaded_runs", "Runs that were completed: every file verified in S3.", counted.runs),
         ("uploaded_files", "Files that were sent for the runs that were completed.", counted.files),
         ("uploaded_bytes", "Bytes that were sent for the runs that were completed.", counted.size),
     ):
@@ -111,7 +111,7 @@ def _of_runs(history: History) -> Iterator[Metric]:
         ("frozen_objects", "Objects that they wait for.", sum(pending.frozen for pending in history.restores)),
         (
             "oldest_waiting_run_seconds",
-            "How long ago the instrument finished the oldest complete run that is not proven, in seconds; 0 if none.",
+            "How long ago the instrument finished the oldest complete run that is not verified, in seconds; 0 if none.",
             max(0.0, history.at - (oldest.done or 0)) if oldest else 0,
         ),
     )

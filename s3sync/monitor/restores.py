@@ -109,7 +109,7 @@ class PendingRestores:
 def _was_tried_lately(store: ThawStore) -> bool:
     """Return whether an attempt ended a short time ago.
 
-    Each attempt reads all files that are there, and downloads those that are not proven again.
+    Each attempt reads all files that are there, and downloads those that are not verified again.
     """
     tried = store.last_attempt()
     return tried is not None and 0 <= time.time() - tried[0] < _RETRY_SECONDS
@@ -123,7 +123,7 @@ def _problems_of_restore(
     with context.stop.child() as stop, context.make_display(printable(pending.run_id)) as display:
         done = restore.run.restore(request, Runtime(context.environ, stop, display, machine), store)
     if done.ok:
-        LOG.info("%s is restored in %s: all proven", printable(pending.run_id), printable(pending.run_path))
+        LOG.info("%s is restored in %s: all verified", printable(pending.run_id), printable(pending.run_path))
     elif done.failed:
         path, why = next(iter(done.failed.items()))
         text = f"not restored: {pluralize(len(done.failed), 'file')} failed, such as {printable(path)}: {why}"

@@ -131,10 +131,10 @@ def _is_same(problem: Problem, other: Problem) -> bool:
 def one_line(outcome: request.UploadResult) -> str:
     """Return the result of an upload in one line."""
     state, counters = outcome.state, outcome.counters
-    proven = f"{outcome.proven.files:,} of {pluralize(state.total_local_files, 'file')} proven"
+    verified = f"{outcome.verified.files:,} of {pluralize(state.total_local_files, 'file')} verified"
     if state.completed or not state.failed:
-        return f"{proven}, {human_bytes(counters.sent_size)} sent in {human_seconds(counters.seconds)}"
+        return f"{verified}, {human_bytes(counters.sent_size)} sent in {human_seconds(counters.seconds)}"
     named = [f"{printable(path)}: {reason}" for path, reason in list(state.failed.items())[:_MAX_NAMES]]
     more = f"; and {len(state.failed) - _MAX_NAMES:,} more" if len(state.failed) > _MAX_NAMES else ""
     failed = f"{len(state.failed):,} failed: {'; '.join(named)}{more}"
-    return f"not completed, {proven}, {failed} (tried again at the next scan)"
+    return f"not completed, {verified}, {failed} (tried again at the next scan)"

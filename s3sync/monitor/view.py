@@ -62,7 +62,7 @@ class Row:
     tone: str
     reason: str
     destination: str
-    cells: tuple[Cell, ...]  # files, bytes, throughput, time until proven, when
+    cells: tuple[Cell, ...]  # files, bytes, throughput, time until verified, when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +109,6 @@ COLUMNS = (  # in the order of `Row.cells`, after the first three
     Column("Files", (Order("-files", "most files"), Order("files", "fewest files"))),
     Column("Size", (Order("-bytes", "largest"), Order("bytes", "smallest"))),
     Column("Throughput", (Order("-rate", "fastest"), Order("rate", "slowest"))),
-    Column("Until proven", (Order("-lag", "longest until proven"), Order("lag", "shortest until proven"))),
+    Column("Until verified", (Order("-lag", "longest until verified"), Order("lag", "shortest until verified"))),
     Column("When", (Order("-when", "newest"), Order("when", "oldest"))),
 )

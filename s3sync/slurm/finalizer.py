@@ -163,8 +163,8 @@ class _FinalizerJob:
         return self._folder.has_finalizer(array) or any(job.task is None for job in others)
 
     def _pending(self) -> tuple[LocalFile, ...]:
-        proven = {proof.path: proof for proof in self._folder.proofs(None, self._spec.request.destination)}
-        return tuple(batches.pending(self._folder.all_files(), proven))
+        verified = {proof.path: proof for proof in self._folder.proofs(None, self._spec.request.destination)}
+        return tuple(batches.pending(self._folder.all_files(), verified))
 
     def _broken_nodes(self) -> list[str]:
         """Return the nodes on which the program did not start, or all tasks failed that worked on other nodes."""

@@ -55,7 +55,7 @@ class JobFollower:
         self._array_count = self._shard_count = 0
         self._is_slurm_down = False
         handover = self._spec.handover
-        self.snapshot = self._make_snapshot("queued", handover.proven, 0)
+        self.snapshot = self._make_snapshot("queued", handover.verified, 0)
 
     def is_over(self) -> bool:
         """Return whether the finalizer job has ended, or no job is left that could finish the upload.
@@ -102,7 +102,7 @@ class JobFollower:
             self._array_count, self._shard_count = array_count, self._folder.shard_count()
         known = ((number, self._folder.progress(number)) for number in range(self._shard_count))
         tasks = {number: task for number, task in known if task}
-        before = self._spec.handover.proven
+        before = self._spec.handover.verified
         done = request.FileTotals(
             before.files + sum(task.files for task in tasks.values()),
             before.size + sum(task.size for task in tasks.values()),
@@ -153,7 +153,7 @@ class JobFollower:
             store.prepare()
             known = store.load().state
             state = Collector(self._environ).collect(self._upload.request, self._upload.run, store, known, stop)
-        return len(state.proven) if state else 0
+        return len(state.verified) if state else 0
 
     def _is_over_if_known(self) -> bool:
         """Return `is_over()`, or False while Slurm does not answer: it may be restarting while the jobs continue."""

@@ -36,7 +36,7 @@ def describe_progress(folder: WorkFolder) -> str:
         return str(error)
     finalizer, total = folder.progress(FINALIZER), spec.handover.amount.files
     snapshots = [snapshot for number in range(shards) if (snapshot := folder.progress(number))]
-    done = finalizer.files if finalizer else spec.handover.proven.files + sum(each.files for each in snapshots)
+    done = finalizer.files if finalizer else spec.handover.verified.files + sum(each.files for each in snapshots)
     sent = f"{min(done, total):,} of {pluralize(total, 'file')} sent"
     return f"{sent}, {len(folder.results()):,} of {pluralize(shards, 'shard')} done (squeue --name={spec.name})"
 

@@ -114,15 +114,15 @@ class _ShardTask:
 def _upload(uploader: passes.FileUploader, shard: Shard, display: JobDisplay, *, is_resumed: bool) -> None:
     uploader.reader.set_expected_paths(file.path for file in shard)
     remote = uploader.probe_s3(lambda: uploader.reader.list_range(shard))
-    before = FileTotals.of([file for file in shard if batches.is_proven(file, uploader.proven)])
+    before = FileTotals.of([file for file in shard if batches.is_verified(file, uploader.verified)])
     total = FileTotals.of(shard)
     display.follow("", lambda: uploader.snapshot("uploading", before, total))
-    pending = batches.pending(shard, uploader.proven)
+    pending = batches.pending(shard, uploader.verified)
     if remote is not None:
         uploader.compare(pending, remote)
     elif is_resumed:
         uploader.head_large_files(pending)
-    order = batches.split_by_phase(batches.pending(shard, uploader.proven))
+    order = batches.split_by_phase(batches.pending(shard, uploader.verified))
     uploader.send(order.metadata, order.data)
 
 

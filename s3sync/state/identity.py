@@ -158,7 +158,7 @@ def check_claim(
     if others:
         return Claim("another", f"the state log belongs to {old}, which is gone, and {_several([run.path, *others])}")
     listing, state = load()
-    if why := explain_difference(run, listing, state.proven if state else {}):
+    if why := explain_difference(run, listing, state.verified if state else {}):
         return Claim("another", f"the state log belongs to {old}, which is gone, and this is another run: {why}")
     return Claim("moved", old)
 
@@ -173,17 +173,17 @@ def _several(folders: Sequence[Path]) -> str:
     return f"{' and '.join(names)} have one name and one destination, so neither is uploaded"
 
 
-def explain_difference(run: Run, listing: local_files.Listing, proven: Mapping[str, Proof]) -> str:
-    """Return why the files of a folder are not those that were proven; empty if they may be.
+def explain_difference(run: Run, listing: local_files.Listing, verified: Mapping[str, Proof]) -> str:
+    """Return why the files of a folder are not those that were verified; empty if they may be.
 
     Compares the sizes of all files and the bytes of some. Files that people and tools change later (samplesheets,
     InterOp) may differ, and files may have been added or removed.
     """
-    if not proven:
+    if not verified:
         return ""
-    both = [(file, proven[file.path]) for file in listing.files if file.path in proven]
+    both = [(file, verified[file.path]) for file in listing.files if file.path in verified]
     if not both:
-        return f"it has none of the {pluralize(len(proven), 'file')} that the log has"
+        return f"it has none of the {pluralize(len(verified), 'file')} that the log has"
     lasting = [(file, proof) for file, proof in both if not _MAY_CHANGE.fullmatch(file.path)]
     changed = [file.path for file, proof in lasting if proof.size not in (-1, file.size)]
     changed = changed or [file.path for file, proof in _sample(lasting) if _has_other_bytes(run, file, proof)]
@@ -194,7 +194,7 @@ def explain_difference(run: Run, listing: local_files.Listing, proven: Mapping[s
 
 
 def _sample(both: Sequence[tuple[LocalFile, Proof]]) -> list[tuple[LocalFile, Proof]]:
-    """Return some files whose bytes an MD5 can prove, and whose times are not those that were proven."""
+    """Return some files whose bytes an MD5 can prove, and whose times are not those that were verified."""
     able = [
         (file, proof)
         for file, proof in both

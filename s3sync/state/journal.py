@@ -1,4 +1,4 @@
-"""Write and parse the journal: a line for each file that a running upload has proven."""
+"""Write and parse the journal: a line for each file that a running upload has verified."""
 
 from __future__ import annotations
 

@@ -35,14 +35,14 @@ def to_pieces(state: RunState, run_path: Path, destination: Destination) -> Iter
     def absolute(path: str) -> str:
         return os.path.join(run_path, path)
 
-    proofs = state.proven.values()
+    proofs = state.verified.values()
     usual = _most_common_verification(proofs)
     log = {
         "run_id": state.run_id,
         "run_path": str(run_path),
         "completed": state.completed,
         "total_local_files": state.total_local_files,
-        "total_uploaded_files": len(state.proven),
+        "total_uploaded_files": len(state.verified),
         "total_failed_upload": len(state.failed),
         "version": VERSION,
         "bucket": destination.bucket,
@@ -101,21 +101,21 @@ def _parse_log(log: dict[str, Any]) -> RunState:
     if log.get("version", VERSION) != VERSION or not isinstance(sizes, dict) or not isinstance(exceptions, dict):
         raise CorruptError("its version or types are not those of this program")
     is_ours = "version" in log
-    proven = {}
+    verified = {}
     for absolute, etag in etags.items():
         path = absolute.removeprefix(run_path.rstrip("/") + "/")
         size, mtime_ns = _size_and_mtime(sizes.get(path))
         how = exceptions.get(path, log.get("verified_by", "predecessor")) if is_ours else "predecessor"
         if not isinstance(etag, str) or not isinstance(how, str):
             raise CorruptError(f"uploaded_files of {printable(path)} is not text")
-        proven[path] = Proof(
+        verified[path] = Proof(
             path=path, size=size, mtime_ns=mtime_ns, etag=aws_etag.normalize_etag(etag), verified_by=how
         )
     return RunState(
         run_id=_typed(log, "run_id", str),
         run_path=run_path,
         completed=_typed(log, "completed", bool),
-        proven=proven,
+        verified=verified,
         failed=_failures(log, run_path),
         total_local_files=_typed(log, "total_local_files", int),
         started=str(log.get("started", "")),
@@ -168,7 +168,7 @@ def _size_and_mtime(value: object) -> tuple[int, int]:
 
 
 def _most_common_verification(proofs: Collection[Proof]) -> str:
-    """Return how most files were proven. The log has this once, and the exceptions by name."""
+    """Return how most files were verified. The log has this once, and the exceptions by name."""
     ways = Counter(proof.verified_by for proof in proofs)
     return ways.most_common(1)[0][0] if ways else ""
 

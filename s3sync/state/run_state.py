@@ -51,7 +51,7 @@ class CallResult:
     """
 
     files: tuple[LocalFile, ...]
-    proven: Mapping[str, Proof]
+    verified: Mapping[str, Proof]
     failed: Mapping[str, str]
     sent_files: int
     sent_bytes: int
@@ -72,7 +72,7 @@ class RunState:
     run_id: str
     run_path: str
     completed: bool = False
-    proven: Mapping[str, Proof] = field(default_factory=dict)
+    verified: Mapping[str, Proof] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)  # path in the run -> reason
     skipped: Mapping[str, str] = field(default_factory=dict)  # what has no bytes -> what it is
     total_local_files: int = 0
@@ -80,8 +80,8 @@ class RunState:
     finished: str = ""
     aws: str = ""
     by_predecessor: bool = False
-    still_since: int = 0  # ns; set while streaming: files modified after this time are no longer proven. 0: complete
-    orderly: bool = False  # the last call ended cleanly, and S3 holds nothing unproven
+    still_since: int = 0  # ns; set while streaming: files modified after this time are no longer verified. 0: complete
+    orderly: bool = False  # the last call ended cleanly, and S3 holds nothing unverified
     parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
     completion_object: str = ""  # the ETag of the completion object; empty: it is not there, or not requested
     on_complete: str = ""  # the state of the user's command: hook.PENDING, hook.DONE, or why it failed
@@ -104,8 +104,8 @@ class RunState:
 
     @property
     def size(self) -> int:
-        """Return the bytes of what is proven, as far as they are known: the predecessor did not record them."""
-        return sum(max(proof.size, 0) for proof in self.proven.values())
+        """Return the bytes of what is verified, as far as they are known: the predecessor did not record them."""
+        return sum(max(proof.size, 0) for proof in self.verified.values())
 
     # Transitions
 
@@ -125,7 +125,7 @@ class RunState:
             )
         return replace(
             state,
-            proven=current_proofs(state.proven, files, state.failed),
+            verified=current_proofs(state.verified, files, state.failed),
             completed=False,
             orderly=False,
             failed={},
@@ -145,7 +145,7 @@ class RunState:
 
     def resumed(self, proofs: Iterable[Proof]) -> RunState:
         """Return the state after a killed call: these proofs are in its journal, and the rest is unknown."""
-        return replace(self, completed=False, proven={**self.proven, **{proof.path: proof for proof in proofs}})
+        return replace(self, completed=False, verified={**self.verified, **{proof.path: proof for proof in proofs}})
 
     def collected(self, proofs: Iterable[Proof], *, sent_files: int, sent_bytes: int, seconds: float) -> RunState:
         """Return the state with the files that jobs of a cluster have verified. Idempotent.
@@ -153,10 +153,10 @@ class RunState:
         A proof in the state that has a size is newer than theirs: it comes from the finalizer job.
         """
         of_jobs = {proof.path: proof for proof in proofs}
-        newer = {path: proof for path, proof in self.proven.items() if proof.size >= 0 or path not in of_jobs}
+        newer = {path: proof for path, proof in self.verified.items() if proof.size >= 0 or path not in of_jobs}
         return replace(
             self,
-            proven={**of_jobs, **newer},
+            verified={**of_jobs, **newer},
             sent_files=sent_files,
             sent_bytes=sent_bytes,
             seconds=seconds,
@@ -174,7 +174,7 @@ class RunState:
         return replace(
             self,
             completed=completion is not None,
-            proven=current_proofs(result.proven, result.files, result.failed),
+            verified=current_proofs(result.verified, result.files, result.failed),
             failed=dict(sorted(result.failed.items())),
             skipped=self.skipped if result.skipped is None else dict(result.skipped),
             finished=now,
@@ -193,13 +193,13 @@ class RunState:
 
 
 def current_proofs(
-    proven: Mapping[str, Proof], files: Iterable[LocalFile], failed: Mapping[str, str]
+    verified: Mapping[str, Proof], files: Iterable[LocalFile], failed: Mapping[str, str]
 ) -> Mapping[str, Proof]:
     """Drop the proofs of files that have changed or failed since: the log would call those uploaded.
 
     Proofs of a predecessor's log, which has no sizes, are kept until S3 contradicts them.
     """
-    known = ((file, proven.get(file.path)) for file in files)
+    known = ((file, verified.get(file.path)) for file in files)
     stale = {file.path for file, proof in known if proof and proof.size >= 0 and not proof.is_of(file)}
-    stale.update(path for path in failed if path in proven)
-    return {path: proof for path, proof in proven.items() if path not in stale} if stale else proven
+    stale.update(path for path in failed if path in verified)
+    return {path: proof for path, proof in verified.items() if path not in stale} if stale else verified

@@ -1,8 +1,8 @@
 """Store the state of a run and destination: a JSON log, and a journal while an upload is unfinished.
 
 The log is always replaced as a whole (temporary file, fsync, rename), so it is either the old or the new one. The
-journal beside it gets a line for each file as soon as it is proven, and `load` adds these lines to the log. So a killed
-process loses nothing that was proven. Only the owner can read both files (0600).
+journal beside it gets a line for each file as soon as it is verified, and `load` adds these lines to the log. So a
+killed process loses nothing that was verified. Only the owner can read both files (0600).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class StateStore:
             return {}
 
     def journaled(self) -> int:
-        """Return how many files the journal has: those that the present upload has proven so far."""
+        """Return how many files the journal has: those that the present upload has verified so far."""
         try:
             return count_journaled(self.journal_path.read_bytes())
         except (OSError, StateError):
@@ -276,7 +276,7 @@ class StateStore:
                 self._untagged.rename(other._tagged)
 
     def _is_untagged_log_empty(self) -> bool:
-        """Return whether the log with the untagged name, of any destination, contains no proven file."""
+        """Return whether the log with the untagged name, of any destination, contains no verified file."""
         try:
             head = LogSummary.of(read_head(self._untagged))
         except (OSError, ValueError, RecursionError):

@@ -63,15 +63,15 @@ class UploadOrder(NamedTuple):
     markers: tuple[LocalFile, ...]
 
 
-def is_proven(file: LocalFile, proven: Mapping[str, Proof]) -> bool:
+def is_verified(file: LocalFile, verified: Mapping[str, Proof]) -> bool:
     """Return whether there is a proof of the file as it is now."""
-    proof = proven.get(file.path)
+    proof = verified.get(file.path)
     return proof is not None and proof.is_of(file)
 
 
-def pending(files: Iterable[LocalFile], proven: Mapping[str, Proof]) -> tuple[LocalFile, ...]:
-    """Return the files that are not proven as they are now."""
-    return tuple(file for file in files if not is_proven(file, proven))
+def pending(files: Iterable[LocalFile], verified: Mapping[str, Proof]) -> tuple[LocalFile, ...]:
+    """Return the files that are not verified as they are now."""
+    return tuple(file for file in files if not is_verified(file, verified))
 
 
 def is_metadata(path: str) -> bool:

@@ -178,7 +178,7 @@ def _compare(
         new = {file.path for file, ctime in zip(listing.files, listing.ctimes_ns, strict=True) if ctime > since * 1e9}
         changed = [file.path for file in scope.files if file.path in new]
     else:
-        pending = batches.pending(scope.files, state.proven)
+        pending = batches.pending(scope.files, state.verified)
         changed = [*(file.path for file in pending), *(item.path for item in scope.rejected)]
     if not changed:
         return None
@@ -187,11 +187,11 @@ def _compare(
 
 def _why_another(run: Run, listing: local_files.Listing, state: RunState, changed: list[str]) -> str:
     """Return why the folder holds another run than before; empty if it is the same run with changes."""
-    known = [path for path in changed if path in state.proven]
-    both = sum(file.path in state.proven for file in listing.files)
+    known = [path for path in changed if path in state.verified]
+    both = sum(file.path in state.verified for file in listing.files)
     if run_folder.RUN_INFO not in known or 2 * len(known) <= both:
         return ""
-    return identity.explain_difference(run, listing, state.proven)
+    return identity.explain_difference(run, listing, state.verified)
 
 
 def _load(path: Path) -> dict[str, _Known]:

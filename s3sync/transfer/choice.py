@@ -31,7 +31,7 @@ class EvidenceChoice:
         return self._verify != "size"
 
     def uses_checksum(self, file: LocalFile) -> bool:
-        """Return whether this file is proven by its CRC-32, so that no MD5 is needed."""
+        """Return whether this file is verified by its CRC-32, so that no MD5 is needed."""
         if self._has_none or self._verify in ("etag", "size"):
             return False
         if self._verify == "checksum":

@@ -11,8 +11,8 @@ from s3sync.signals import StopRequest
 from s3sync.state import Proof
 from s3sync.text import printable
 from s3sync.transfer import proof
-from s3sync.transfer.etag_prover import EtagProver
 from s3sync.transfer.etag_trust import EtagTrust
+from s3sync.transfer.etag_verifier import EtagVerifier
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.manifest import Row
 from s3sync.transfer.progress import Snapshot
@@ -38,7 +38,7 @@ class Comparison:
         self._reader = reader
         self._hasher = hasher
         # Nothing is known here of who sent the objects, so any of them may show whether ETags are MD5s.
-        self._prover = EtagProver(reader, hasher.digests, EtagTrust(), lambda _file, _seen: True)
+        self._verifier = EtagVerifier(reader, hasher.digests, EtagTrust(), lambda _file, _seen: True)
         self._activity = "verifying"
         self._asked = 0  # hashed files that S3 is being asked about
 
@@ -94,7 +94,7 @@ class Comparison:
             with self._asking(len(undecided)):
                 seen.update(self._reader.head_unsettled(undecided, dict(seen)))
         read = {file: seen[file.path] for file in some if file.path in hashed}
-        verdicts = self._prover.prove(read, {path: found.etag for path, found in hashed.items()})
+        verdicts = self._verifier.verify(read, {path: found.etag for path, found in hashed.items()})
         for file in some:
             verdict = self._verdict_if_unchanged(file, verdicts.get(file, "cannot be read"))
             if isinstance(verdict, str):
@@ -102,7 +102,7 @@ class Comparison:
             elif verdict.verified_by == "size":
                 self._found.by_size.append(verdict)
             else:
-                self._found.proven.append(verdict)
+                self._found.verified.append(verdict)
                 if md5 := hashed[file.path].md5:
                     self._found.rows.append(Row(path=file.path, size=file.size, md5=md5, etag=verdict.etag))
 

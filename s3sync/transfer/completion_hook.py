@@ -35,7 +35,7 @@ def _hook_environment(request: UploadRequest, run: Run, store: StateStore, state
         "S3SYNC_BUCKET": destination.bucket,
         "S3SYNC_REMOTE_PATH": destination.remote_path,
         "S3SYNC_URL": destination.url(run.run_id),
-        "S3SYNC_FILES": str(len(state.proven)),
+        "S3SYNC_FILES": str(len(state.verified)),
         "S3SYNC_BYTES": str(state.size),
         "S3SYNC_STARTED": state.started,
         "S3SYNC_FINISHED": state.finished,

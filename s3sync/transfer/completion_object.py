@@ -53,7 +53,7 @@ def send(written: Run, pipeline: Pipeline, number: int, class_of: ClassOf) -> tu
 
 def _text(run: Run, destination: Destination, state: RunState, selection: UploadSelection) -> Iterator[str]:
     """Yield the text file by file, since there may be a million."""
-    proofs = state.proven.values()
+    proofs = state.verified.values()
     facts = {
         "version": VERSION,
         "verdict": "complete",

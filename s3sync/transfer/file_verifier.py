@@ -14,7 +14,7 @@ from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.etag_trust import EtagTrust
 from s3sync.transfer.hashing import FileHashes, Hasher
-from s3sync.transfer.prover import Prover
+from s3sync.transfer.object_verifier import ObjectVerifier
 
 CHANGED = "changed while it was uploaded"
 VANISHED = "gone from the disk while it was uploaded"
@@ -65,8 +65,8 @@ class FileVerifier:
         self.hasher = hasher
         self.choice = choice
         self._run = run
-        self._prover = Prover(reader, hasher, trust, choice, self._is_ours)
-        self._sent_paths: set[str] = set()  # of files that their processes reported as sent, until they are proven
+        self._verifier = ObjectVerifier(reader, hasher, trust, choice, self._is_ours)
+        self._sent_paths: set[str] = set()  # of files that their processes reported as sent, until they are verified
 
     def note_sent(self, result: BatchResult) -> None:
         """Note the files that a process reported as sent."""
@@ -81,22 +81,22 @@ class FileVerifier:
         A file is verified if it is as it was listed, has the bytes that the instrument wrote, and S3 has them.
         """
         unchanged, failures = self._split_changed(files)
-        hashes = self.hasher.hashed(unchanged) if unchanged and self._prover.needs_hashes else {}
+        hashes = self.hasher.hashed(unchanged) if unchanged and self._verifier.needs_hashes else {}
         intact, corrupted = _split_corrupted(unchanged, hashes)
         stored = {path: receipt for result in sent for path, receipt in result.stored.items()}
-        contradictions = self._prover.find_contradictions(intact, hashes, stored)
+        contradictions = self._verifier.find_contradictions(intact, hashes, stored)
         failures += corrupted
         failures += [Failure.to_resend(file, reason) for file in intact if (reason := contradictions.get(file.path))]
         intact = [file for file in intact if file.path not in contradictions]
         if not intact:
             return PassResult((), tuple(failures))
-        seen = self._prover.read_back(intact, hashes, stored)
+        seen = self._verifier.read_back(intact, hashes, stored)
         rejected = {path for batch in sent for path in batch.errors_by_path}
-        verdicts = self._prover.verdicts(seen, hashes, rejected)
+        verdicts = self._verifier.verdicts(seen, hashes, rejected)
         proofs = tuple(verdict for verdict in verdicts.values() if isinstance(verdict, Proof))
         self._sent_paths.difference_update(proof.path for proof in proofs)
         why = {file: verdict for file, verdict in verdicts.items() if not isinstance(verdict, Proof)}
-        return PassResult(proofs, (*failures, *_unproven(why, seen, sent)))
+        return PassResult(proofs, (*failures, *_unverified(why, seen, sent)))
 
     def _split_changed(self, files: Sequence[LocalFile]) -> tuple[list[LocalFile], list[Failure]]:
         """Return the files that are unchanged since they were listed, and a failure for each other one."""
@@ -126,7 +126,7 @@ def _split_corrupted(
     return intact, [Failure.final(path, why) for path, why in damage.items()]
 
 
-def _unproven(
+def _unverified(
     why: Mapping[LocalFile, str], seen: Mapping[LocalFile, objects.ObjectState], sent: Sequence[BatchResult]
 ) -> list[Failure]:
     """Return a failure for each file that S3 does not prove, with the error of the process that sent it."""

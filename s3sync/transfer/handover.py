@@ -18,7 +18,7 @@ from s3sync.transfer.request import FileTotals, UploadRequest
 class Handover:
     """The upload that an executor takes over.
 
-    `manifest` is Manifest.tsv as it was when the files were listed. `amount` counts all files of the run, `proven`
+    `manifest` is Manifest.tsv as it was when the files were listed. `amount` counts all files of the run, `verified`
     those that are verified already, `sent` those that earlier calls sent in `seconds`. If `resumed`, S3 may have files
     that are not verified.
     """
@@ -28,7 +28,7 @@ class Handover:
     resumed: bool
     manifest: LocalFile | None
     amount: FileTotals
-    proven: FileTotals
+    verified: FileTotals
     sent: FileTotals
     seconds: float
 

@@ -22,7 +22,7 @@ class FileHashes(NamedTuple):
     """The hashes of a file: its ETag, without quotes, and the MD5 of the whole file if that was requested.
 
     `damage` is why it must not be uploaded: its CRC-32 is not the one that the instrument computed. With `sums`, the
-    file is proven by its CRC-32, and `etag` is empty.
+    file is verified by its CRC-32, and `etag` is empty.
     """
 
     etag: str
@@ -70,7 +70,7 @@ class Hasher:
         """Start to hash files whose hashes are needed soon.
 
         `in_s3` maps paths to the ETags that S3 has, which reveal parts of another size than ours. With `etags_only`,
-        files that would be proven by their CRC-32 get an ETag instead.
+        files that would be verified by their CRC-32 get an ETag instead.
         """
         for group in _split_into_tasks(file for file in files if file not in self._tasks):
             future = self._pool.submit(self._hash, group, in_s3 or {}, etags_only=etags_only)
@@ -121,7 +121,7 @@ class Hasher:
         return hashed
 
     def _take_crc32(self, file: LocalFile) -> FileHashes:
-        """Read a file that is proven by its CRC-32."""
+        """Read a file that is verified by its CRC-32."""
         part_size = self.digests.part_size(file.size)
         computed = aws_digests.compute_crc32(self._run.path / file.path, part_size, self._count)
         return FileHashes("", None, self._damage(file, computed.crc32, self._expected.get(file.path)), computed.sums)

@@ -133,9 +133,9 @@ def require_claim(run: Run, state: RunState | None, listing: Callable[[], local_
 
 def drop_stale_proofs(state: RunState, inputs: UploadInputs) -> RunState:
     """Drop proofs of files whose instrument checksum has changed, or that were modified since they were streamed."""
-    proven = proof.with_same_checksums(state.proven, inputs.listing, inputs.expected)
-    touched = selection.changed_since(proven, inputs.listing, state.still_since) if state.still_since else set()
-    return replace(state, proven={path: proof for path, proof in proven.items() if path not in touched})
+    verified = proof.with_same_checksums(state.verified, inputs.listing, inputs.expected)
+    touched = selection.changed_since(verified, inputs.listing, state.still_since) if state.still_since else set()
+    return replace(state, verified={path: proof for path, proof in verified.items() if path not in touched})
 
 
 def is_complete(request: UploadRequest, state: RunState, chosen: UploadSelection) -> bool:
@@ -147,4 +147,4 @@ def is_complete(request: UploadRequest, state: RunState, chosen: UploadSelection
         return False
     if not state.completed or state.by_predecessor:
         return state.completed
-    return not chosen.rejected and not batches.pending(chosen.files, state.proven)
+    return not chosen.rejected and not batches.pending(chosen.files, state.verified)

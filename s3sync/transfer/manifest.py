@@ -1,4 +1,4 @@
-"""Write the proven files to a table and a list for `md5sum -c`, which outlive the run folder."""
+"""Write the verified files to a table and a list for `md5sum -c`, which outlive the run folder."""
 
 from __future__ import annotations
 

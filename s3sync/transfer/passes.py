@@ -39,20 +39,20 @@ Remote: TypeAlias = "dict[str, objects.RemoteObject] | None"  # objects by path 
 class FileUploader:
     """Uploads files of one run and verifies them.
 
-    `proven` maps the path of each verified file to its proof, and `failed` the path of each other one to the reason.
-    `record` writes proofs to the disk before they are in `proven`.
+    `verified` maps the path of each verified file to its proof, and `failed` the path of each other one to the reason.
+    `record` writes proofs to the disk before they are in `verified`.
     """
 
     def __init__(
         self,
         context: UploadContext,
         record: Recorder,
-        proven: Mapping[str, Proof],
+        verified: Mapping[str, Proof],
         opaque_etags: Collection[str] = (),
         record_found: Recorder | None = None,
     ) -> None:
         """Start with these proofs. `record_found` replaces `record` for files that S3 had before."""
-        self.proven = dict(proven)
+        self.verified = dict(verified)
         self.failed: dict[str, str] = {}
         self.aws_version = ""  # known after `probe_s3`
         self.next_batch = 1
@@ -140,7 +140,7 @@ class FileUploader:
 
     def forget_proofs(self, paths: Collection[str]) -> None:
         """Drop the proofs of these files."""
-        self.proven = {path: proof for path, proof in self.proven.items() if path not in paths}
+        self.verified = {path: proof for path, proof in self.verified.items() if path not in paths}
 
     def distrust_etags(self) -> None:
         """Forget what earlier calls found out about this server's ETags: it may be another server now."""
@@ -150,8 +150,8 @@ class FileUploader:
         """Abort the multipart uploads of these files that a killed process has left since then."""
         request = self._request
         prefix = request.destination.run_prefix(self._run.run_id)
-        unproven_first = sorted(files, key=lambda file: batches.is_proven(file, self.proven))
-        keys = [prefix + file.path for file in unproven_first if request.multipart.part_size_for(file.size)]
+        unverified_first = sorted(files, key=lambda file: batches.is_verified(file, self.verified))
+        keys = [prefix + file.path for file in unverified_first if request.multipart.part_size_for(file.size)]
         if keys:
             result = self._sender.incomplete_uploads.abort(keys, since, probe_server=True)
             if result.aborted:
@@ -172,7 +172,7 @@ class FileUploader:
             for proof in proofs:
                 self._trust.learn_from(proof)
             self._add_found(proofs)
-        self.head_large_files(batches.pending(present, self.proven))
+        self.head_large_files(batches.pending(present, self.verified))
 
     def head_large_files(self, files: Sequence[LocalFile]) -> None:
         """Verify, without sending them, the files that cost more to send than to ask S3 about."""
@@ -231,14 +231,14 @@ class FileUploader:
         if proofs:
             self._record_found(proofs)
             self._found = self._found.plus(proofs)
-            self.proven.update((proof.path, proof) for proof in proofs)
+            self.verified.update((proof.path, proof) for proof in proofs)
 
     def _add_sent(self, proofs: Sequence[Proof]) -> None:
         """Record the proofs of files that this call has sent."""
         if proofs:
             self._record(proofs)
             self._sent = self._sent.plus(proofs)
-            self.proven.update((proof.path, proof) for proof in proofs)
+            self.verified.update((proof.path, proof) for proof in proofs)
 
     def _verify_again(self, failures: Mapping[str, Failure]) -> dict[str, Failure]:
         """Ask S3 again about the files for which it gave no answer; return the remaining failures."""
@@ -279,8 +279,8 @@ class FileUploader:
 
     def _raise_if_futile(self, wanted: Sequence[LocalFile]) -> None:
         """Raise AwsError if another pass would be futile, with the reason for each file in `failed`."""
-        pending = batches.pending(wanted, self.proven)
-        cause = self._pipeline.cause or (None if self.proven else self._pipeline.denied)
+        pending = batches.pending(wanted, self.verified)
+        cause = self._pipeline.cause or (None if self.verified else self._pipeline.denied)
         if cause and pending:
             self.failed = {file.path: f"not sent: {cause.what}" for file in pending} | self.failed
             message = self._pipeline.cli_message

@@ -10,7 +10,7 @@ from s3sync.aws import etag as aws_etag
 from s3sync.aws.objects import Absent, ObjectState, RemoteObject, Unknown
 from s3sync.runs import LocalFile, analysis_manifest, local_files
 from s3sync.state import Proof
-from s3sync.transfer.batches import is_proven
+from s3sync.transfer.batches import is_verified
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
@@ -45,7 +45,7 @@ class Mismatch(str):
         return made
 
 
-def prove_object(
+def verify_object(
     file: LocalFile, seen: ObjectState, expected: str | None, evidence: Evidence, are_md5s: Callable[[str], bool] = _no
 ) -> Proof | str:
     """Return the proof that S3 holds this file, or why there is none: a Mismatch if only the ETag differs.
@@ -72,7 +72,7 @@ def prove_object(
     return Proof.of(file, seen.etag, "size") if seen.opaque_etag else Mismatch(other, kind)
 
 
-def prove_by_crc32(file: LocalFile, seen: ObjectState, sums: digests.Crc32Sums) -> Proof | str | None:
+def verify_by_crc32(file: LocalFile, seen: ObjectState, sums: digests.Crc32Sums) -> Proof | str | None:
     """Return the proof that S3 holds a file with these CRC-32, or why there is none; None if they cannot be compared.
 
     They cannot if S3 has no CRC-32 of the object, or one composed of another number of parts.
@@ -143,10 +143,10 @@ def is_conclusive(file: LocalFile, seen: ObjectState, expected: str | None) -> b
 
 
 def with_same_checksums(
-    proven: Mapping[str, Proof], listing: local_files.Listing, expected: analysis_manifest.Checksums
+    verified: Mapping[str, Proof], listing: local_files.Listing, expected: analysis_manifest.Checksums
 ) -> dict[str, Proof]:
     """Drop the proofs of files that the instrument's manifest names, if the manifest has changed since."""
     manifest = next((file for file in listing.files if file.path == analysis_manifest.MANIFEST_TSV), None)
-    if not expected or (manifest and is_proven(manifest, proven)):
-        return dict(proven)
-    return {path: proof for path, proof in proven.items() if path not in expected}
+    if not expected or (manifest and is_verified(manifest, verified)):
+        return dict(verified)
+    return {path: proof for path, proof in verified.items() if path not in expected}

@@ -46,8 +46,8 @@ def _compare(
     etag = normalize_etag(receipt.etag)
     claimed = RemoteObject(file.size, etag, receipt.crc32, opaque_etag=receipt.opaque_etag)
     if hashed.sums:
-        return proof.prove_by_crc32(file, claimed, hashed.sums)
-    return proof.prove_object(file, claimed, hashed.etag, evidence, are_md5s) if hashed.etag else None
+        return proof.verify_by_crc32(file, claimed, hashed.sums)
+    return proof.verify_object(file, claimed, hashed.etag, evidence, are_md5s) if hashed.etag else None
 
 
 def with_checksum(seen: ObjectState, receipt: ObjectStored | None) -> ObjectState:

@@ -38,7 +38,7 @@ class RemoteRun:
         """Drop the proofs of files that S3 no longer has, or has differently: they are uploaded again."""
         if self._objects is None:
             return
-        proofs = self._uploader.proven.values()
+        proofs = self._uploader.verified.values()
         lost = {proof.path for proof in proofs if _is_missing_or_different(proof, self._objects.get(proof.path))}
         if lost:
             files = f"{pluralize(len(lost), 'file')} in the log {'is' if len(lost) == 1 else 'are'}"
@@ -52,7 +52,7 @@ class RemoteRun:
 
         Where objects may not be listed, S3 is asked about single files only if an earlier call may have sent them.
         """
-        pending = batches.pending(selection.files, self._uploader.proven)
+        pending = batches.pending(selection.files, self._uploader.verified)
         if self._objects is not None:
             self._uploader.compare(pending, self._objects)
             self._require_same_run(selection, self._objects)
@@ -65,13 +65,13 @@ class RemoteRun:
         if self._objects is None:
             return True
         files = (*selection.files, *selection.waiting)
-        return any(file.path in self._objects and file.path not in self._uploader.proven for file in files)
+        return any(file.path in self._objects and file.path not in self._uploader.verified for file in files)
 
     def _require_same_run(self, selection: UploadSelection, remote: Mapping[str, objects.RemoteObject]) -> None:
         """Refuse to mix two runs of one name: another one may have been uploaded with another log directory."""
         theirs = remote.get(run_folder.RUN_INFO)
         ours = next((file for file in selection.files if file.path == run_folder.RUN_INFO), None)
-        has_ours = any(proof.size for proof in self._uploader.proven.values())
+        has_ours = any(proof.size for proof in self._uploader.verified.values())
         if self._context.request.recheck or has_ours or not theirs or not ours or theirs.size == ours.size:
             return
         sizes = f"{run_folder.RUN_INFO} has {theirs.size:,} bytes there and {ours.size:,} here"
@@ -83,8 +83,8 @@ class RemoteRun:
     def _note_other_classes(self, remote: Mapping[str, objects.RemoteObject]) -> None:
         """Note that verified files stay in the storage class that they were sent to."""
         choice = self._context.request.class_choice(self._context.run)
-        if others := choice.count_in_others(self._uploader.proven, remote):
-            files = f"{pluralize(others, 'proven file')} {'is' if others == 1 else 'are'}"
+        if others := choice.count_in_others(self._uploader.verified, remote):
+            files = f"{pluralize(others, 'verified file')} {'is' if others == 1 else 'are'}"
             self._context.display.print(
                 f"note: {self._context.target}: {files} in another storage class than the patterns say now,"
                 " and not sent again"

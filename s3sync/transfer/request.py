@@ -138,7 +138,7 @@ class UploadCounters:
 
 
 class ProofTotals(NamedTuple):
-    """The number of proven files, their bytes as far as known, and what proved them."""
+    """The number of verified files, their bytes as far as known, and what verified them."""
 
     files: int
     size: int
@@ -147,7 +147,7 @@ class ProofTotals(NamedTuple):
     @classmethod
     def of(cls, state: RunState) -> ProofTotals:
         """Return the totals of a state."""
-        return cls(len(state.proven), state.size, frozenset(proof.verified_by for proof in state.proven.values()))
+        return cls(len(state.verified), state.size, frozenset(proof.verified_by for proof in state.verified.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,15 +166,15 @@ class UploadResult:
     totals: ProofTotals | None = None  # of the state, if it has no proofs any more
 
     @property
-    def proven(self) -> ProofTotals:
-        """Return the totals of what is proven."""
+    def verified(self) -> ProofTotals:
+        """Return the totals of what is verified."""
         return self.totals or ProofTotals.of(self.state)
 
     def without_files(self) -> UploadResult:
         """Return the result without listing and proofs, which take 400 bytes of memory a file."""
         selected = replace(self.selection, files=(), waiting=())
-        state = replace(self.state, proven={}, watched=None)
-        return replace(self, state=state, selection=selected, totals=self.proven)
+        state = replace(self.state, verified={}, watched=None)
+        return replace(self, state=state, selection=selected, totals=self.verified)
 
     @property
     def ok(self) -> bool:

@@ -168,12 +168,12 @@ def select_settled(scope: UploadSelection, listing: local_files.Listing, still_s
     )
 
 
-def changed_since(proven: Mapping[str, Proof], listing: local_files.Listing, still_since: int) -> set[str]:
-    """Return the paths of proven files that were touched after a time (ns since the epoch).
+def changed_since(verified: Mapping[str, Proof], listing: local_files.Listing, still_since: int) -> set[str]:
+    """Return the paths of verified files that were touched after a time (ns since the epoch).
 
     Their size and mtime may be unchanged: tools that copy a run again often restore both.
     """
-    return {file.path for file, last in _last_changes(listing) if last > still_since and file.path in proven}
+    return {file.path for file, last in _last_changes(listing) if last > still_since and file.path in verified}
 
 
 def _last_changes(listing: local_files.Listing) -> list[tuple[LocalFile, int]]:

@@ -45,7 +45,7 @@ class UploadSession:
         self._totals = FileTotals.of(selection.files)
         self._initial = state
         self._state = start_state(state, selection, executor).sending(now_iso())
-        self._uploader = FileUploader(context, store.record, self._state.proven, self._state.opaque_etags)
+        self._uploader = FileUploader(context, store.record, self._state.verified, self._state.opaque_etags)
         self._remote = RemoteRun(context, self._uploader)
         self._verified_before = self._verified_now()
         context.share.note_left(batches.cost_of(self._pending()))
@@ -147,7 +147,7 @@ class UploadSession:
             resumed=resumed,
             manifest=manifest,
             amount=self._totals,
-            proven=self._verified_now(),
+            verified=self._verified_now(),
             sent=FileTotals(self._state.sent_files, self._state.sent_bytes),
             seconds=self._state.seconds,
         )
@@ -215,7 +215,7 @@ class UploadSession:
     def _write_completion_object(self) -> str:
         """Upload the completion object; return its ETag, or an empty string if it is not verified."""
         self._store.check()
-        state = replace(self._state, proven=self._uploader.proven)
+        state = replace(self._state, verified=self._uploader.verified)
         written = completion_object.write(self._context, state, self._selection)
         paths = [aws_destination.COMPLETION_OBJECT, *(file.path for file in self._selection.files)]
         self._uploader.reader.set_expected_paths(paths)
@@ -223,7 +223,7 @@ class UploadSession:
 
     def _forget_files_gone_from_disk(self) -> None:
         """Warn about uploaded files that no longer exist locally, and drop their proofs."""
-        gone = sorted(self._uploader.proven.keys() - {file.path for file in self._selection.files})
+        gone = sorted(self._uploader.verified.keys() - {file.path for file in self._selection.files})
         if gone:
             self._uploader.forget_proofs(set(gone))
         if self._context.run.excludes_analyses:
@@ -262,7 +262,7 @@ class UploadSession:
         counters = self._uploader.counters
         result = run_state.CallResult(
             files=(*self._selection.files, *self._selection.waiting),
-            proven=self._uploader.proven,
+            verified=self._uploader.verified,
             failed=self._uploader.failed,
             sent_files=counters.sent_files,
             sent_bytes=counters.sent_size,
@@ -281,19 +281,19 @@ class UploadSession:
     def _has_named_no_bucket(self, error: S3SyncError) -> bool:
         """Return whether a person named a bucket that does not exist: such an upload needs no log."""
         has_no_bucket = isinstance(error, AwsError) and str(error).startswith(f"{causes.NO_BUCKET.what}:")
-        return has_no_bucket and not (self._request.scheduled or self._uploader.proven)
+        return has_no_bucket and not (self._request.scheduled or self._uploader.verified)
 
     def _pending(self) -> tuple[LocalFile, ...]:
-        return batches.pending(self._selection.files, self._uploader.proven)
+        return batches.pending(self._selection.files, self._uploader.verified)
 
     def _verified_now(self) -> FileTotals:
-        proven = self._uploader.proven
-        return FileTotals.of([file for file in self._selection.files if batches.is_proven(file, proven)])
+        verified = self._uploader.verified
+        return FileTotals.of([file for file in self._selection.files if batches.is_verified(file, verified)])
 
     def _progress_text(self) -> str:
         sent = self._uploader.not_compared
         more = f", {sent:,} more sent and not compared yet" if sent else ""
-        return f"{self._verified_now().files:,} of {pluralize(self._selection.total, 'file')} proven{more}"
+        return f"{self._verified_now().files:,} of {pluralize(self._selection.total, 'file')} verified{more}"
 
     def _snapshot(self) -> Snapshot:
         return self._uploader.snapshot(self._activity, self._verified_before, self._totals)

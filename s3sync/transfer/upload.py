@@ -77,10 +77,10 @@ class _Call:
             instrument_done="" if self.request.is_streaming else to_iso(completion.finished_at(self.inputs.run)),
         )
         current = drop_stale_proofs(state, self.inputs)
-        if self.request.is_streaming and not batches.pending(self.inputs.selection.files, current.proven):
+        if self.request.is_streaming and not batches.pending(self.inputs.selection.files, current.verified):
             return self._result(current)
         # While streaming there is no manifest yet, so that only files that were touched lose their proofs.
-        is_s3_known = self.request.is_streaming and state.orderly and len(current.proven) == len(state.proven)
+        is_s3_known = self.request.is_streaming and state.orderly and len(current.verified) == len(state.verified)
         result = self._run_session(current, lock_descriptor, resumed=before is not None, is_s3_known=is_s3_known)
         counters = replace(result.counters, seconds=time.monotonic() - self.started)
         return replace(result, counters=counters, on_complete=self._run_hook(result.state))
@@ -102,7 +102,7 @@ class _Call:
             self.runtime.display.print(f"note: {progress}")
         obstacles = self._find_obstacles()
         known = drop_stale_proofs(state or RunState.of(self.inputs.run), self.inputs)
-        pending = batches.pending(chosen.files, known.proven)
+        pending = batches.pending(chosen.files, known.verified)
         order, classes = batches.split_by_phase(pending), self.request.class_choice(self.inputs.run)
         result = replace(
             result,

@@ -20,19 +20,19 @@ from s3sync.transfer.selection import UploadSelection
 class Verification:
     """The result of comparing a run with S3. `differing` maps paths in the run to what is wrong with them.
 
-    `proven` are the files that S3 holds by ETag or checksum; of those in `by_size` only the size could be compared.
+    `verified` are the files that S3 holds by ETag or checksum; of those in `by_size` only the size could be compared.
     `extra` are paths that only S3 has; None if these credentials may not list them.
     """
 
     run: Run
     request: UploadRequest
     selection: UploadSelection
-    proven: list[Proof] = field(default_factory=list)
+    verified: list[Proof] = field(default_factory=list)
     by_size: list[Proof] = field(default_factory=list)
     differing: dict[str, str] = field(default_factory=dict)
     extra: list[str] | None = None
     why_unlisted: str = ""  # why `extra` is unknown
-    rows: list[Row] = field(default_factory=list)  # of the manifest, if one is requested: a row for each proven file
+    rows: list[Row] = field(default_factory=list)  # of the manifest, if one is requested: a row for each verified file
     manifest: Path | None = None  # the one that was written
     manifest_error: str = ""  # why it was not written
     seconds: float = 0.0
@@ -49,7 +49,7 @@ class Verification:
     @property
     def identical(self) -> bool:
         """Return whether disk and S3 hold the same files and bytes, as far as ETags and checksums can show."""
-        return bool(self.proven) and not self.differing and not self.extra and not self.by_size
+        return bool(self.verified) and not self.differing and not self.extra and not self.by_size
 
     @property
     def ok(self) -> bool:

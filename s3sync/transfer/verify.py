@@ -131,9 +131,9 @@ def _paths(chosen: UploadSelection) -> set[str]:
 
 
 def _write_manifest(found: Verification, path: Path) -> None:
-    """Write the manifest of the proven files. An error becomes part of the result, which took long to compute."""
+    """Write the manifest of the verified files. An error becomes part of the result, which took long to compute."""
     if found.is_absent:
-        found.manifest_error = f"{printable(str(path))} is not written: nothing is proven"
+        found.manifest_error = f"{printable(str(path))} is not written: nothing is verified"
         return
     prefix = found.destination.run_prefix(found.run.run_id)
     try:

@@ -156,9 +156,11 @@ def scan(config: Path, output: Path, environ: Mapping[str, str], number: int, fi
 def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> None:
     """Run folders that hold a few folders and RunInfo.xml, and logs that say that so many files of each are in S3."""
     model = _RUN_ID.format(0)
-    proven = {f.path: Proof.of(f, f"{i:032x}", "etag") for i, f in enumerate(made_up_files(files))}
+    verified = {f.path: Proof.of(f, f"{i:032x}", "etag") for i, f in enumerate(made_up_files(files))}
     moment = now_iso()
-    state = RunState(run_id=model, run_path=str(runs / model), completed=True, proven=proven, total_local_files=files)
+    state = RunState(
+        run_id=model, run_path=str(runs / model), completed=True, verified=verified, total_local_files=files
+    )
     state = replace(state, started=moment, finished=moment)
     for number in numbers:
         run_id = _RUN_ID.format(number)
@@ -168,7 +170,9 @@ def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> N
         (run.path / "SampleSheet.csv").write_text("[Data]\nSample_ID\n")
         (run.path / RUN_INFO).write_text(f'<RunInfo Version="5"><Run Id="{run_id}" Number="1"/></RunInfo>')
         here = local_files.list_files(run).files
-        state = replace(state, proven={**proven, **{file.path: Proof.of(file, f"{0:032x}", "etag") for file in here}})
+        state = replace(
+            state, verified={**verified, **{file.path: Proof.of(file, f"{0:032x}", "etag") for file in here}}
+        )
         state = replace(state, watched=changes.read_marks(run), folder=local_files.read_folder_numbers(run.path))
         log = to_json(state, runs / model, Destination(_BUCKET, ""))
         (logs / "uploads" / f"{run_id}.upload.log.json").write_bytes(log.replace(model.encode(), run_id.encode()))

@@ -47,12 +47,12 @@ def measure(number: int) -> Cost:
     before = most_bytes()
     proofs = [Proof.of(file, f"{i:032x}", "etag") for i, file in enumerate(made_up_files(number))]
     state = RunState(run_id=_RUN.name, run_path=str(_RUN), completed=True, total_local_files=number)
-    state = replace(state, proven={proof.path: proof for proof in proofs})
+    state = replace(state, verified={proof.path: proof for proof in proofs})
     log, write_seconds = timed(lambda: to_json(state, _RUN, _DESTINATION))
     journal = journal_head(_DESTINATION) + journal_lines(proofs)
     read, read_seconds = timed(lambda: parse_log(log))
     (journaled, torn), journal_seconds = timed(lambda: parse_journal(journal, _DESTINATION))
-    if read.proven != state.proven or journaled != proofs or torn:
+    if read.verified != state.verified or journaled != proofs or torn:
         raise RuntimeError("what was read is not what was written")
     return Cost(number, len(log), len(journal), write_seconds, read_seconds, journal_seconds, most_bytes() - before)
 

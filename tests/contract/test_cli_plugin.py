@@ -23,7 +23,7 @@ from tests.helpers.boto import client
 from tests.helpers.certificates import self_signed
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.lab import AWS_V2, BUCKET, FakeAws, Lab, tree
-from tests.helpers.promise import is_proven
+from tests.helpers.promise import is_verified
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import MIB, Fault, S3Server
 
@@ -370,10 +370,10 @@ def test_a_cli_that_does_not_find_the_plugin_is_started_again_without_it(
     aws = fake_aws("os.environ.pop('PYTHONPATH', None)")
     result = lab.upload(small_run, "--aws_command", aws)
     assert result.code == 0, result.err
-    is_proven(lab, small_run, server)
+    is_verified(lab, small_run, server)
 
 
-def test_small_files_in_a_bucket_that_kms_encrypts_from_now_on_are_proven_without_further_requests(
+def test_small_files_in_a_bucket_that_kms_encrypts_from_now_on_are_verified_without_further_requests(
     lab: Lab, server: S3Server, small_run: Path
 ) -> None:
     with server.hold(key_contains="Data/") as gate:
@@ -386,7 +386,7 @@ def test_small_files_in_a_bucket_that_kms_encrypts_from_now_on_are_proven_withou
     log = lab.log(small_run)
     assert {log["verified_by"], *log["verified_by_exceptions"].values()} == {"etag", "checksum"}
     assert server.counters["HeadObject"] == 0
-    is_proven(lab, small_run, server)
+    is_verified(lab, small_run, server)
 
 
 @pytest.mark.parametrize("client", ["auto", "default"])
@@ -399,7 +399,7 @@ def test_the_plugin_is_loaded_unless_that_is_switched_off(
     puts = ["expect" in each for each in headers if "x-amz-sdk-checksum-algorithm" in each]
     assert len(puts) >= len(tree(small_run))
     assert all(puts) == (client == "default")
-    is_proven(lab, small_run, server)
+    is_verified(lab, small_run, server)
 
 
 @pytest.mark.parametrize("breaks", [False, True])
@@ -420,7 +420,7 @@ if "cp" in argv:
     assert first == "links"
     assert others[-1] == ("links" if breaks else "list")
     assert "list" in others
-    is_proven(lab, small_run, server)
+    is_verified(lab, small_run, server)
 
 
 def test_why_the_fast_path_is_not_used_is_reported_once(lab: Lab, server: S3Server, small_run: Path) -> None:
@@ -429,13 +429,13 @@ def test_why_the_fast_path_is_not_used_is_reported_once(lab: Lab, server: S3Serv
     result = lab.upload(small_run)
     assert result.code == 0, result.err
     assert result.err.count("in its own, slower way: the AWS CLI records its requests (cli_history)") == 1
-    is_proven(lab, small_run, server)
+    is_verified(lab, small_run, server)
 
 
 def test_nothing_is_reported_of_a_fast_path_that_is_used(lab: Lab, server: S3Server, small_run: Path) -> None:
     result = lab.upload(small_run)
     assert (result.code, "slower way" in result.err) == (0, False)
-    is_proven(lab, small_run, server)
+    is_verified(lab, small_run, server)
 
 
 @pytest.mark.real

@@ -1,6 +1,6 @@
 """The S3 server of the tests, as the real CLI, boto3 and bare sockets see it.
 
-What other tests conclude from this server is worth no more than what is proven here: bytes, ETags and
+What other tests conclude from this server is worth no more than what is verified here: bytes, ETags and
 checksums as S3 has them, and every fault doing what its name says.
 """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.lab import BUCKET, FakeAws, Lab
-from tests.helpers.promise import is_proven
+from tests.helpers.promise import is_verified
 from tests.helpers.s3server import MIB, S3Server
 
 pytestmark = [pytest.mark.real_aws, pytest.mark.any_client]
@@ -29,7 +29,7 @@ def test_crt_is_passed_to_the_cli_but_not_to_version_1(
     assert "preferred_transfer_client = crt" in seen.read_text()
     said = result.err if by == "upload" else (lab.log_dir / "s3_upload.log").read_text()
     assert "transfer_client crt needs AWS CLI version 2; it is ignored" in said
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 @pytest.mark.real
@@ -43,7 +43,7 @@ def test_the_preference_of_the_aws_config_is_replaced_and_reported(
     result = lab.upload(tiny_run, "--transfer_client", client, "--aws_command", aws_v2)
     assert result.code == 0
     assert ("preferred_transfer_client" in result.err) == is_said
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 def test_crt_with_a_bandwidth_limit_is_refused(lab: Lab, tiny_run: Path) -> None:
@@ -70,7 +70,7 @@ def server_on_80() -> Iterator[S3Server]:
 
 
 @pytest.mark.real
-def test_what_crt_sends_is_proven_by_its_etags(
+def test_what_crt_sends_is_verified_by_its_etags(
     tmp_path: Path, server_on_80: S3Server, tiny_run: Path, aws_v2: str
 ) -> None:
     (tiny_run / "Data/large.cbcl").write_bytes(os.urandom(20 * MIB + 1))
@@ -79,6 +79,6 @@ def test_what_crt_sends_is_proven_by_its_etags(
     lab = Lab(tmp_path, "http://127.0.0.1:80", "")
     result = lab.upload(tiny_run, "--transfer_client", "crt", "--aws_command", aws_v2)
     assert (result.code, "warning" in result.err) == (0, False)
-    is_proven(lab, tiny_run, server_on_80)
+    is_verified(lab, tiny_run, server_on_80)
     assert lab.log(tiny_run)["verified_by"] == "etag"
     assert lab.log(tiny_run)["verified_by_exceptions"] == {}

@@ -76,7 +76,7 @@ def test_the_picture_is_small_and_loads_nothing() -> None:
         ("done after 14 s", "done after 1 min 02 s", True),
         ("5.7 s (2.8 MB/s)", "12 s (900.1 kB/s)", True),
         ("completed 2026-11-23T11:55:10+00:00", "completed 2027-01-01T00:00:00+00:00", True),
-        ("236 of 236 proven", "235 of 236 proven", False),
+        ("236 of 236 verified", "235 of 236 verified", False),
         ("236 files, 15.6 MB", "236 files, 15.7 MB", False),
         ("uploaded: RUN", "sent: RUN", False),
         ("  log     /data/log", "  log     /data/logs", False),

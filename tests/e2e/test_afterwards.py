@@ -76,7 +76,7 @@ def test_without_its_completion_object_a_run_is_not_completed(lab: Lab, server: 
     log = lab.log(tiny_run)
     assert (result.code, log["completed"]) == (1, False)
     assert log["failed_upload_files"] == [str(tiny_run / COMPLETION_OBJECT)]
-    assert len(log["uploaded_files"]) == 4, "the files themselves are proven"
+    assert len(log["uploaded_files"]) == 4, "the files themselves are verified"
     server.clear_faults()
     sent = len(put_order(server))
 

@@ -57,14 +57,14 @@ def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_reported_whatever_the_re
     assert re.search(r" 30 h \d\d min ", late)  # the scan takes its time
     assert ": new: complete, not uploaded yet" in late
     (text,) = dict(events(receiver))["alert"]
-    assert text.startswith("not proven in S3 30 h")
+    assert text.startswith("not verified in S3 30 h")
 
     assert "monitor.run-late" not in lab.watch(tiny_run, env=webhook(receiver)).error_ids, "once, while it lasts"
     events(receiver)
     server.clear_faults()
     assert lab.watch(tiny_run, env=webhook(receiver)).code == 0
     recovered = [texts for event, texts in events(receiver) if event == "recovered"]
-    assert any(text.startswith("was: not proven in S3") for texts in recovered for text in texts)
+    assert any(text.startswith("was: not verified in S3") for texts in recovered for text in texts)
 
 
 def test_a_run_that_is_uploaded_by_this_very_scan_is_not_late(lab: Lab, tiny_run: Path) -> None:

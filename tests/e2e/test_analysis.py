@@ -73,7 +73,7 @@ def test_analyses_come_after_their_run_each_when_both_its_markers_are_there(
     assert set(server.objects(BUCKET)) == keys(run)
     log_of_the_run = lab.log_path(run).read_bytes()
     assert states(lab, run) == {
-        "": ("uploaded", "4 files proven in S3"),
+        "": ("uploaded", "4 files verified in S3"),
         "/Analysis/1": ("analysing", f"waits for {LAST}, or until nothing changed for 1 h 00 min"),
     }
 
@@ -161,7 +161,7 @@ def went_up_with_the_run(lab: Lab, server: S3Server, run: Path, path: Path) -> N
     proof = Proof(path=inside, size=status.st_size, mtime_ns=status.st_mtime_ns, etag=etag, verified_by="etag")
     store = StateStore(lab.log_dir, unit, Destination(BUCKET, ""))
     store.prepare()
-    state = RunState(run_id=unit.run_id, run_path=str(run), proven={inside: proof}, total_local_files=100)
+    state = RunState(run_id=unit.run_id, run_path=str(run), verified={inside: proof}, total_local_files=100)
     store.begin(state)
     store.finish(state)
 
@@ -414,9 +414,9 @@ def test_a_manifest_that_is_no_file_or_far_too_large_is_a_reason(run: Path) -> N
 
 def test_proofs_stand_only_under_the_manifest_that_they_were_checked_against(run: Path) -> None:
     listing, expected = analysis_manifest.list_files_and_checksums(analysis.open_run_or_analysis(make_analysis(run)))
-    proven = {file.path: Proof.of(file, "etag", "etag") for file in listing.files}
-    assert proof.with_same_checksums(proven, listing, expected) == proven
-    before = {**proven, "Manifest.tsv": replace(proven["Manifest.tsv"], mtime_ns=1)}
+    verified = {file.path: Proof.of(file, "etag", "etag") for file in listing.files}
+    assert proof.with_same_checksums(verified, listing, expected) == verified
+    before = {**verified, "Manifest.tsv": replace(verified["Manifest.tsv"], mtime_ns=1)}
     assert proof.with_same_checksums(before, listing, expected).keys() == {"CopyComplete.txt", "Manifest.tsv"}
     assert proof.with_same_checksums(before, listing, {}) == before
     assert isinstance(listing.files[0], LocalFile)

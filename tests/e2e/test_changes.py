@@ -55,12 +55,12 @@ class Subject:
         (self.run.path / path).write_bytes(body)
 
     def completed(self, *, signed: bool = True, **keys: Any) -> None:
-        """A log that says that all of it is proven as it is now."""
+        """A log that says that all of it is verified as it is now."""
         state = RunState(run_id="RUN", run_path=str(self.run.path), completed=True, finished=COMPLETED, **keys)
         state = replace(state, watched=changes.read_marks(self.run) if signed else None)
         listing = local_files.list_files(self.run)
         md5s = {file.path: hashlib.md5((self.run.path / file.path).read_bytes()).hexdigest() for file in listing.files}
-        state = replace(state, proven={file.path: Proof.of(file, md5s[file.path], "etag") for file in listing.files})
+        state = replace(state, verified={file.path: Proof.of(file, md5s[file.path], "etag") for file in listing.files})
         self.store.prepare()
         self.store.begin(state)
         self.store.finish(state)

@@ -212,7 +212,7 @@ def killed(process: subprocess.Popen[str]) -> Answer:
     return Answer(1)
 
 
-def test_ctrl_c_cancels_the_jobs_and_keeps_what_is_proven(
+def test_ctrl_c_cancels_the_jobs_and_keeps_what_is_verified(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
 ) -> None:
     """The same command, or an upload from here, sends the rest alone."""

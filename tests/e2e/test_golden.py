@@ -244,11 +244,11 @@ def uploads(folder: Path) -> Iterator[Site]:
         with_analysis = make_run(site.runs, 10, instrument=NOVASEQ_X)
         make_analysis(with_analysis)
         site.upload("upload, with an analysis", with_analysis, "--json", "--remote_path", "/")
-        site.upload("upload, proven by size", make_run(site.runs, 11), "--json", "--verify", "size", "--recheck")
+        site.upload("upload, verified by size", make_run(site.runs, 11), "--json", "--verify", "size", "--recheck")
         site.upload("upload, under KMS", make_run(site.runs, 12), "--json", "--sse", "aws:kms")
         site.found["an analysis"] = site.log(Path(f"{with_analysis}.Analysis.1"))
-        proven = [site.lab.log(run) for run in sorted(site.runs.iterdir())]
-        site.found["proven by"] = {log["run_id"]: log["verified_by"] for log in proven}
+        verified = [site.lab.log(run) for run in sorted(site.runs.iterdir())]
+        site.found["verified by"] = {log["run_id"]: log["verified_by"] for log in verified}
         site.found["files"] = site.files()
         yield site
 
@@ -282,7 +282,7 @@ def test_state_logs(uploads: Site, interrupted: Site, streaming: Site) -> None:
     logs |= {"interrupted": interrupted.found["log"], "streaming": streaming.found["log"]}
     orders = [list(order) for order in sorted({tuple(order) for order, _ in logs.values()})]
     found = {"logs": {name: log for name, (_, log) in logs.items()}, "order": orders}
-    more = {"proven by": uploads.found["proven by"], "journal": interrupted.found["journal"]}
+    more = {"verified by": uploads.found["verified by"], "journal": interrupted.found["journal"]}
     assert_golden("state_log", {**found, **more})
 
 

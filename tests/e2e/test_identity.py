@@ -443,7 +443,7 @@ def test_objects_whose_etag_is_no_md5_are_compared_by_size_alone(tmp_path: Path)
 
 def test_a_log_that_says_nothing_of_its_folder_is_ones_own(tmp_path: Path) -> None:
     run = made(tmp_path, FILES)
-    state = RunState(run_id=NAME, run_path=f"runs/{NAME}", proven=proofs(FILES))
+    state = RunState(run_id=NAME, run_path=f"runs/{NAME}", verified=proofs(FILES))
     for recorded in (
         f"runs/{NAME}",
         "",

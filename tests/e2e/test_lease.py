@@ -78,7 +78,7 @@ def test_what_another_host_uploads_is_left_to_it_and_shown(lab: Lab, server: S3S
     assert (upload.code, upload.error_ids) == (EXIT_BUSY, ["lock.busy"])
     assert by in upload.err
     assert status["uploading_now"] is True
-    assert status["reason"] == f"being uploaded now on {os.uname().nodename}: 0 proven so far"
+    assert status["reason"] == f"being uploaded now on {os.uname().nodename}: 0 verified so far"
     assert server.counters["PutObject"] == 0
 
 

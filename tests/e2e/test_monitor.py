@@ -437,7 +437,7 @@ def test_absurd_names_and_logs_never_keep_status_from_showing_the_rest(site: Sit
     assert (result.code, result.err) == (details.code, details.err) == (0, "")
     assert "3 runs: 2 new, 1 partial" in result.out
     assert r"\xffaaa" in result.out
-    assert "0 of 1 proven, 0 B" in details.out
+    assert "0 of 1 verified, 0 B" in details.out
 
 
 def test_problems_are_notified_once(site: Site, server: S3Server) -> None:

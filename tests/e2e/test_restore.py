@@ -1,4 +1,4 @@
-"""`restore`: the run comes back as it was, proven, and never half."""
+"""`restore`: the run comes back as it was, verified, and never half."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_keys_that_are_no_paths_never_lead_out(lab: Lab, server: S3Server, tiny_
     assert not Path("/etc/outside").exists()
 
 
-def test_what_other_tools_uploaded_is_proven_by_s3_alone(lab: Lab, server: S3Server, tmp_path: Path) -> None:
+def test_what_other_tools_uploaded_is_verified_by_s3_alone(lab: Lab, server: S3Server, tmp_path: Path) -> None:
     for name, body in {"a": b"1", "b/c": b"2" * 1000, "b/": b"", "_$folder$": b"", "d_$folder$": b"3"}.items():
         server.put(BUCKET, f"2026/run/{name}", body)
     result = restore(lab, "run", "--remote-path", "2026", "--local-path", str(tmp_path), "--json")
@@ -425,7 +425,7 @@ def test_numbers_of_a_completion_object_that_cannot_be(lab: Lab, server: S3Serve
         assert (result.code, "[restore.damaged-record]" in result.err) == (1, True), result.err
 
 
-def test_what_was_encrypted_by_kms_is_proven_by_its_checksums(lab: Lab, server: S3Server, gone: Path) -> None:
+def test_what_was_encrypted_by_kms_is_verified_by_its_checksums(lab: Lab, server: S3Server, gone: Path) -> None:
     """The ETags of a copy that KMS has encrypted are not MD5s, and the state log names the old ones."""
     for stored in server.objects(BUCKET).values():
         stored.headers["x-amz-server-side-encryption"] = "aws:kms"

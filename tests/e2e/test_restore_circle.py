@@ -181,7 +181,7 @@ def test_what_is_only_on_disk_is_not_called_uploaded(
     assert sent >= on_disk
 
 
-def test_what_changes_on_disk_during_a_restore_is_not_called_proven(
+def test_what_changes_on_disk_during_a_restore_is_not_called_verified(
     lab: Lab, server: S3Server, elsewhere: Path, tmp_path: Path
 ) -> None:
     """The file was there before, and identical when it was compared."""

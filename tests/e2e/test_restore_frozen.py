@@ -74,7 +74,7 @@ def test_what_is_thawed_is_delivered_without_the_marker(lab: Lab, server: S3Serv
     server.thaw(BUCKET)
     fetched = server.counters["GetObject"]
     assert restore(lab, frozen).code == 0
-    assert server.counters["GetObject"] == fetched + 2, "what was proven is not fetched again"
+    assert server.counters["GetObject"] == fetched + 2, "what was verified is not fetched again"
     assert tree(frozen) == saved(frozen)
 
 
@@ -298,7 +298,7 @@ def test_the_monitor_reports_a_restore_that_froze_again(lab: Lab, server: S3Serv
     assert server.counters["RestoreObject"] == 4
 
 
-def test_the_monitor_does_not_download_in_each_scan_what_cannot_be_proven(
+def test_the_monitor_does_not_download_in_each_scan_what_cannot_be_verified(
     lab: Lab, server: S3Server, tiny_run: Path
 ) -> None:
     frozen = archived(lab, tiny_run, "GLACIER")

@@ -127,7 +127,7 @@ def test_an_object_that_no_record_names_is_reported(archive: Archive, by: str) -
 
 
 @pytest.mark.parametrize("by", ["S3", "state log", "completion object"])
-def test_what_kms_has_encrypted_is_proven_by_checksums(archive: Archive, by: str) -> None:
+def test_what_kms_has_encrypted_is_verified_by_checksums(archive: Archive, by: str) -> None:
     """No ETag is an MD5 there, so that only checksums show what was changed."""
 
     def encrypt() -> None:
@@ -273,7 +273,7 @@ def test_a_tampered_manifest(archive: Archive, edit: Edit) -> None:
 
 
 def test_objects_of_other_tools(archive: Archive) -> None:
-    """Parts of any size, checksums of other kinds, and empty objects are proven by S3; the others are refused."""
+    """Parts of any size, checksums of other kinds, and empty objects are verified by S3; the others are refused."""
     for part_size, by in ((5 * MIB, "completion object"), (6_000_000, "S3"), (9 * MIB, "state log")):
         stored = archive.object(BIG)
         assert stored.body
@@ -291,7 +291,7 @@ def make_unequal(archive: Archive) -> StoredObject:
     return odd
 
 
-def test_parts_of_unequal_sizes_are_proven_by_what_s3_says_of_them(archive: Archive, server: S3Server) -> None:
+def test_parts_of_unequal_sizes_are_verified_by_what_s3_says_of_them(archive: Archive, server: S3Server) -> None:
     make_unequal(archive)
     archive.comes_back("S3")
     rot(make_unequal(archive))

@@ -68,7 +68,7 @@ def end(process: Popen[str]) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("runs_at_once", [2, 4])
-def test_a_run_that_completes_meanwhile_is_proven_before_the_large_one_ends(
+def test_a_run_that_completes_meanwhile_is_verified_before_the_large_one_ends(
     lab: Lab, server: S3Server, large: Path, runs_at_once: int
 ) -> None:
     with server.hold(key_contains="large") as gate:
@@ -222,7 +222,7 @@ def test_a_restore_that_is_thawed_meanwhile_comes_back_before_a_large_run_is_upl
     assert tree(archived) == tree(large.parent.parent / "saved")
 
 
-def test_a_run_that_completes_during_a_restore_is_proven_before_that_ends(
+def test_a_run_that_completes_during_a_restore_is_verified_before_that_ends(
     lab: Lab, server: S3Server, large: Path
 ) -> None:
     archived = restorable(lab, large)

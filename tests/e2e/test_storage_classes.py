@@ -27,7 +27,9 @@ def classes(server: S3Server) -> dict[str, str]:
     return {key.partition("/")[2]: each.headers.get("x-amz-storage-class", "") for key, each in stored}
 
 
-def test_each_file_is_stored_in_its_class_and_proven(lab: Lab, server: S3Server, tiny_run: Path, each_aws: str) -> None:
+def test_each_file_is_stored_in_its_class_and_verified(
+    lab: Lab, server: S3Server, tiny_run: Path, each_aws: str
+) -> None:
     (tiny_run / "Data" / "large.cbcl").write_bytes(b"x" * 9_000_000)  # has parts
     (tiny_run / "Data" / "s.filter").write_bytes(b"y")
 
@@ -88,7 +90,7 @@ def test_a_dry_run_counts_files_and_bytes_by_class(lab: Lab, server: S3Server, t
     assert not server.objects(BUCKET)
 
 
-def test_what_is_proven_is_not_sent_again_when_its_class_changes(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+def test_what_is_verified_is_not_sent_again_when_its_class_changes(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     assert lab.upload(tiny_run).code == 0
     puts = server.counters["PutObject"]
     done = lab.upload(tiny_run, CBCL)
@@ -98,7 +100,7 @@ def test_what_is_proven_is_not_sent_again_when_its_class_changes(lab: Lab, serve
     again = lab.upload(tiny_run, CBCL)
 
     assert again.code == 0, again.err
-    assert "2 proven files are in another storage class than the patterns say now, and not sent again" in again.err
+    assert "2 verified files are in another storage class than the patterns say now, and not sent again" in again.err
     assert server.counters["PutObject"] == puts + 1
     assert {path for path, name in classes(server).items() if name == "DEEP_ARCHIVE"} == {"Data/third.cbcl"}
 

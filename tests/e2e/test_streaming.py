@@ -84,7 +84,7 @@ def test_settled_data_goes_up_while_the_run_is_written_and_the_rest_at_its_end_w
     log = lab.log(growing)
     assert (log["completed"], log["total_uploaded_files"], log["total_local_files"]) == (False, 2, 7)
     assert status(lab, growing)["state"] == "streaming"
-    assert "2 files proven so far; waits for CopyComplete.txt" in status(lab, growing)["reason"]
+    assert "2 files verified so far; waits for CopyComplete.txt" in status(lab, growing)["reason"]
 
     (growing / "Data/third.cbcl").write_bytes(b"the third\n")
     assert scan().code == 0
@@ -318,7 +318,7 @@ def test_on_a_terminal_a_scan_says_how_far_it_is(lab: Lab, growing: Path) -> Non
     config = lab.config_for(growing, {"stream": True}, settle_minutes=0)
     lines = on_terminal([sys.executable, "-m", "s3sync", "monitor", "--config", config], lab.env, both=True)
     assert any(f"streamed so far: {growing.name}" in line for line in lines)
-    assert any("2 of 7 proven in S3 by ETag" in line for line in lines)
+    assert any("2 of 7 verified in S3 by ETag" in line for line in lines)
     assert not any("NOT completed" in line for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""The main job, end to end: one run from disk to S3, proven and remembered."""
+"""The main job, end to end: one run from disk to S3, verified and remembered."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_byte_arrives_and_the_log_says_so(
 
     assert (result.code, result.err.count("\n")) == (0, 2)  # a line at the start, one at the end
     assert result.out.startswith(f"uploaded: {small_run.name}\n  to      s3://{BUCKET}/2026/miseq/{small_run.name}/\n")
-    assert f"{len(before):,} of {len(before):,} proven in S3 by ETag" in result.out
+    assert f"{len(before):,} of {len(before):,} verified in S3 by ETag" in result.out
     stored = server.objects(BUCKET)
     assert {key: item.body for key, item in stored.items()} == {
         f"2026/miseq/{small_run.name}/{path}": content for path, content in before.items()
@@ -54,7 +54,7 @@ def check_log(log: dict[str, Any], run: Path, files: dict[str, bytes]) -> None:
     assert log["bucket"] == BUCKET
 
 
-def test_metadata_goes_first_and_markers_last_after_all_else_is_proven(lab: Lab, server: S3Server) -> None:
+def test_metadata_goes_first_and_markers_last_after_all_else_is_verified(lab: Lab, server: S3Server) -> None:
     run = make_run(lab.root / "instrument", "novaseq6000", cycles=(2, 1, 1, 2), tiles=2, scale=0.0001)
 
     assert lab.upload(run, "--cores", "1").code == 0

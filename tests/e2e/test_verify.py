@@ -295,7 +295,9 @@ def md5sum_check(listed: Path, folder: Path) -> int:
     return subprocess.run(("md5sum", "--check", "--strict", "--quiet", str(listed)), cwd=folder, check=False).returncode
 
 
-def test_the_manifest_of_a_run_that_is_not_identical_has_what_is_proven(lab: Lab, server: S3Server, few: Path) -> None:
+def test_the_manifest_of_a_run_that_is_not_identical_has_what_is_verified(
+    lab: Lab, server: S3Server, few: Path
+) -> None:
     server.delete(BUCKET, "run/a")
     server.put(BUCKET, "run/b", b"x")
     manifest = lab.root / "m.tsv"
@@ -425,7 +427,7 @@ def test_with_nothing_in_s3_no_byte_is_read_and_the_place_is_doubted(
         f"0 of {number} files, 0 B identical; NOT safe to delete the local copy [verify.differs]",
     )
     assert place.startswith(f"  against s3://{BUCKET}/{tiny_run.name}/, in ")
-    assert not_written == f"  manifest {manifest} is not written: nothing is proven"
+    assert not_written == f"  manifest {manifest} is not written: nothing is verified"
     assert doubt == "  nothing at all of this run is there: are --bucket and --remote-path right?"
     assert elsewhere.startswith(f"  its state log names s3://{BUCKET}/2026/{tiny_run.name}/, completed 20")
     assert "upload" not in "".join(rest)

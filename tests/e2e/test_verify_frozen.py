@@ -1,4 +1,4 @@
-"""`verify` of objects in archives: they are proven without being read, and the output says how to read them."""
+"""`verify` of objects in archives: they are verified without being read, and the output says how to read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def verify(lab: Lab, run: Path, *argv: str) -> Result:
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
-def test_frozen_objects_are_proven_without_being_read(
+def test_frozen_objects_are_verified_without_being_read(
     lab: Lab, server: S3Server, tiny_run: Path, storage_class: str
 ) -> None:
     assert lab.upload(tiny_run, "--storage-class", storage_class).code == 0

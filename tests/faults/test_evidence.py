@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.lab import Lab, tree
-from tests.helpers.promise import is_proven
+from tests.helpers.promise import is_verified
 from tests.helpers.s3server import MIB, Fault, FaultKind, S3Server
 
 SMALL, LARGE = "Data/s.bcl", "Data/l.cbcl"
@@ -30,7 +30,7 @@ def aws(quick_aws: Callable[..., str]) -> tuple[str, str]:
 
 
 def ways(lab: Lab, run: Path) -> set[str]:
-    """What proved the files, as the log has it."""
+    """What verified the files, as the log has it."""
     log = lab.log(run)
     return {log["verified_by"], *log["verified_by_exceptions"].values()}
 
@@ -56,7 +56,7 @@ def test_an_object_with_the_right_size_and_other_evidence_is_no_proof(
     assert what in result.out
     wrong.count = 0
     assert lab.upload(run, "--verify", verify, *aws).code == 0
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)
 
 
 def test_a_checksum_proves_all_files_and_the_log_has_their_etags(
@@ -64,7 +64,7 @@ def test_a_checksum_proves_all_files_and_the_log_has_their_etags(
 ) -> None:
     assert lab.upload(run, "--verify", "checksum", *aws).code == 0
     assert ways(lab, run) == {"checksum"}
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)
     assert server.counters["HeadObject"] <= len(tree(run))
 
 
@@ -77,4 +77,4 @@ def test_without_checksums_etags_are_compared(
     assert result.code == 0
     assert ways(lab, run) == {"etag"}
     assert ("keeps no checksums" in result.err) == (verify == "checksum")
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)

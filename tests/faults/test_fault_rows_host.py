@@ -1,6 +1,6 @@
 """What goes wrong on this machine: rows 21 to 40 of the project's list of 40 faults, each named after its row.
 
-Whatever happens, the run is completed with every byte proven, or it is pending: the exit code is not 0, the
+Whatever happens, the run is completed with every byte verified, or it is pending: the exit code is not 0, the
 log is valid and says so, the file is named with the reason, and the next scan completes it when the fault is
 gone. Rows 1 to 20, what goes wrong with S3 and the CLI, are in test_fault_rows_s3.py; row 31, kill -9 at any
 moment, is in test_crashes.py.
@@ -45,7 +45,7 @@ from tests.helpers.lab import (
     skip_or_fail,
     tree,
 )
-from tests.helpers.promise import is_pending, is_proven, next_scan_completes
+from tests.helpers.promise import is_pending, is_verified, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import S3Server
 from tests.helpers.site import Site
@@ -133,7 +133,7 @@ def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, tiny_run: P
 
     assert process.returncode == 0, out + err
     assert "retrying 2 files" in err
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 def test_row_22_file_grows_at_every_try(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
@@ -150,7 +150,7 @@ def test_row_22_file_grows_at_every_try(lab: Lab, server: S3Server, tiny_run: Pa
 def test_row_22_a_run_that_keeps_changing_is_not_completed(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
-    """It changes whenever all of it was just proven."""
+    """It changes whenever all of it was just verified."""
     growing = tiny_run / "Data" / "growing"
     aws = quick_aws(f"if 'list-objects-v2' in argv:\n    open({str(growing)!r}, 'ab').write(b'more')")
     growing.write_bytes(b"some")
@@ -192,7 +192,7 @@ def test_row_23_file_shrinks_or_is_rewritten(lab: Lab, server: S3Server, tiny_ru
 
     assert process.returncode == 0, out + err
     assert "retrying 3 files" in err
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 @pytest.mark.parametrize("change", [rewrite, replace])
@@ -212,7 +212,7 @@ def test_row_23_file_is_rewritten_between_two_parts(
     assert process.returncode == 0, out + err
     assert "retrying 1 file" in err
     assert server.counters["CompleteMultipartUpload"] == 2, "the CLI saw nothing wrong"
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 def test_row_23_file_is_truncated_between_two_parts(
@@ -233,7 +233,7 @@ def test_row_23_file_is_truncated_between_two_parts(
     assert process.returncode == 0, out + err
     assert "retrying 1 file" in err
     assert server.uploads(BUCKET) == []
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 def test_row_24_file_vanishes(lab: Lab, server: S3Server, tiny_run: Path, each_real_aws: str) -> None:
@@ -298,7 +298,7 @@ def test_row_26_new_file_after_the_listing(lab: Lab, server: S3Server, tiny_run:
         out, err = process.communicate(timeout=240)
 
     assert process.returncode == 0, out + err
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 # Row 27: what is no file.
@@ -319,7 +319,7 @@ def test_row_27_special_file(
     for name, reason in reasons.items():
         assert f"warning: left out: Data/{name}: {reason}" in result.err
     assert lab.log(tiny_run)["skipped"] == {str(tiny_run / "Data" / name): why for name, why in reasons.items()}
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_row_29_hostile_names_arrive_exactly(lab: Lab, server: S3Server, small_r
     result = lab.upload(small_run, "--aws_command", each_real_aws)
 
     assert result.code == 0, result.out
-    is_proven(lab, small_run, server)
+    is_verified(lab, small_run, server)
     assert lab.log(small_run)["uploaded_files"][str(folder / "new\nline")] == hashlib.md5(b"new\nline").hexdigest()
     assert "\x1b" not in result.out + result.err + lab.log_path(small_run).read_text()
 
@@ -455,7 +455,7 @@ def test_row_30_huge_run(
     result = run_under(before, lab, *lab.upload_argv(small_run, "--aws_command", aws), timeout=1100)
 
     assert result.code == 0, result.out + result.err
-    is_proven(lab, small_run, server)
+    is_verified(lab, small_run, server)
     lengths = [int(length) for length in sizes.read_text().split()]
     assert len(lengths) > 5
     assert max(lengths) < 4096, "no process is given the names of files"
@@ -517,7 +517,9 @@ def is_ended_in_order(lab: Lab, server: S3Server, run: Path, aws: str, signum: s
     assert (process.returncode, out) == (128 + signum, "")
     assert server.uploads(BUCKET) == [], "no parts are left"
     assert (error_ids(err), signum.name in err) == (["run.interrupted"], True), err
-    assert re.search(r"files proven(, \d+ more sent and not compared yet)?; the same command continues from there", err)
+    assert re.search(
+        r"files verified(, \d+ more sent and not compared yet)?; the same command continues from there", err
+    )
     assert "Traceback" not in err
     log = lab.log(run)
     assert (log["completed"], log["failed_upload_files"]) == (False, [])
@@ -841,7 +843,7 @@ def test_row_38_fsync_fails(
         )
         again = lab.run(*argv)
         assert again.code == 0, again.out + again.err
-        is_proven(lab, tiny_run, server)
+        is_verified(lab, tiny_run, server)
         print(number, result, log["completed"])
         shutil.rmtree(lab.log_dir)
     assert number > 5
@@ -866,7 +868,7 @@ def test_row_39_corrupt_or_empty_log(
     assert result.code == 0
     assert "warning: the state log was corrupt" in result.err
     assert result.json["sent_files"] == 1
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
     (aside,) = (p for p in log.parent.iterdir() if p != log)
     assert aside.read_text() == content
     assert ".corrupt-" in aside.name
@@ -885,7 +887,7 @@ def test_row_39_a_log_that_says_nothing_but_completed(
 
     assert result.code == 0
     assert "the state log was corrupt" in result.err
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 @pytest.mark.parametrize("cut", [100, 1000, -10, -2])
@@ -902,7 +904,7 @@ def test_row_39_truncated_log(lab: Lab, server: S3Server, tiny_run: Path, quick_
 
     assert result.code == 0
     assert "the state log was corrupt" in result.err
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
     (aside,) = (p for p in log.parent.iterdir() if p != log)
     assert aside.read_bytes() == content
 
@@ -942,7 +944,7 @@ def test_row_39_corrupt_journal(lab: Lab, server: S3Server, tiny_run: Path, tmp_
         result = lab.run(*argv)
 
         assert (result.code, result.json["sent_files"]) == (0, 2), name
-        is_proven(lab, tiny_run, server)
+        is_verified(lab, tiny_run, server)
         shutil.rmtree(lab.log_dir)
 
 

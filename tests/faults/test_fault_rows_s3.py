@@ -1,6 +1,6 @@
 """The project's list of 40 faults, rows 1 to 20: what S3, the network, the credentials and the CLI can do to us.
 
-Each test is named after its row. Either the run is proven in the end, or it is pending: an exit code that is
+Each test is named after its row. Either the run is verified in the end, or it is pending: an exit code that is
 not 0, a valid log that is not completed, the file named with its reason, and tried again by the next scan.
 Rows 21 to 40, what the machine can do to us, are in test_fault_rows_host.
 """
@@ -25,7 +25,7 @@ from s3sync.aws.causes import UNREACHABLE
 from tests.helpers.boto import client
 from tests.helpers.errors import error_ids
 from tests.helpers.lab import AWS_V1, BUCKET, IMPATIENT, FakeAws, Lab, Result, skip_or_fail, tree
-from tests.helpers.promise import is_pending, is_proven, next_scan_completes
+from tests.helpers.promise import is_pending, is_verified, next_scan_completes
 from tests.helpers.radosgw import Gateway
 from tests.helpers.s3server import MIB, Fault, S3Server
 
@@ -87,7 +87,7 @@ def test_row_01_503_twice(lab: Lab, server: S3Server, tiny_run: Path, each_aws: 
 
     assert (result.code, passes(result)) == (0, 1), result.out + result.err
     assert [fault.count for fault in faults] == [0, 0, 0]
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 def test_row_02_503_forever(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_row_03_a_listing_that_hangs_and_says_0(
     result = lab.upload(tiny_run, "--aws_command", aws, "--cores", "1", *STALL)
 
     assert (result.code, sent(server)) == (0, len(tree(tiny_run))), "nothing is sent twice"
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 def test_row_04_trickle(lab: Lab, server: S3Server, tiny_run: Path) -> None:
@@ -176,7 +176,7 @@ def test_row_04_trickle(lab: Lab, server: S3Server, tiny_run: Path) -> None:
 
     assert time.monotonic() - started > STALL_SECONDS, "or nothing is shown"
     assert (result.code, passes(result), sent(server, FIRST)) == (0, 1, 1), result.out + result.err
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_row_06_reply_lost_after_the_store(
     result = lab.upload(tiny_run, "--aws_command", each_aws)
 
     assert (result.code, passes(result)) == (0, 1), result.out + result.err
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
     key = f"{tiny_run.name}/{FIRST}"
     asked = [r.fault for r in server.requests if (r.operation, r.key) == (operation, key)]
     assert asked == ["lost_reply", ""]
@@ -515,7 +515,7 @@ def test_row_16_stale_older_object(lab: Lab, server: S3Server, tiny_run: Path) -
 
 
 def test_row_16_older_object_of_our_own(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    """The file is another one since it was proven: the log does not have it as uploaded any more."""
+    """The file is another one since it was verified: the log does not have it as uploaded any more."""
     assert lab.upload(tiny_run).code == 0
     (tiny_run / FIRST).write_text("rewritten")
     server.add_fault(Fault("status", method=None, count=None))
@@ -570,7 +570,7 @@ def test_row_17_tampered_with_between_put_and_read_back(lab: Lab, server: S3Serv
 
     assert process.returncode == 0, out + err
     assert "retrying 3 files" in err
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
     assert [sent(server, path) for path in objects] == [2, 2, 2]
 
 
@@ -594,7 +594,7 @@ def test_row_19_a_pipe_in_the_run(lab: Lab, server: S3Server, tiny_run: Path) ->
     assert result.code == 0, result.out + result.err
     assert "warning: left out: Data/pipe: not a file but a named pipe" in result.err
     assert lab.log(tiny_run)["skipped"] == {str(tiny_run / "Data/pipe"): "not a file but a named pipe"}
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
     assert lab.upload(tiny_run).out.startswith("nothing to send")
 
 
@@ -604,7 +604,7 @@ def test_row_19_code_2_where_all_is_stored(lab: Lab, server: S3Server, tiny_run:
     result = lab.upload(tiny_run, "--aws_command", quick_aws(WHEN_CP + code))
 
     assert (result.code, passes(result)) == (0, 1), result.out + result.err
-    is_proven(lab, tiny_run, server)
+    is_verified(lab, tiny_run, server)
 
 
 @pytest.mark.parametrize(

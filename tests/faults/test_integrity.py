@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.lab import BUCKET, FakeAws, Lab, tree
-from tests.helpers.promise import is_proven
+from tests.helpers.promise import is_verified
 from tests.helpers.s3server import Fault, S3Server
 
 MIB = 1024 * 1024
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def ways(lab: Lab, run: Path) -> dict[str, str]:
-    """What proved each file, by path in the run, as the log has it."""
+    """What verified each file, by path in the run, as the log has it."""
     log = lab.log(run)
     usual: dict[str, str] = dict.fromkeys(log["local_files"], log["verified_by"])
     return {**usual, **log["verified_by_exceptions"]}
@@ -40,7 +40,7 @@ def stored_headers(server: S3Server, run: Path) -> dict[str, Any]:
     return {key.removeprefix(f"{run.name}/"): item.headers for key, item in server.objects(BUCKET).items()}
 
 
-def test_kms_objects_are_proven_by_their_checksums(lab: Lab, server: S3Server, run: Path) -> None:
+def test_kms_objects_are_verified_by_their_checksums(lab: Lab, server: S3Server, run: Path) -> None:
     result = lab.upload(run, "--skip_check", "--sse", "aws:kms", "--sse_kms_key_id", "alias/lab")
 
     assert result.code == 0, result.out + result.err
@@ -67,7 +67,7 @@ def test_a_listing_suffices_where_receipts_have_the_checksums(lab: Lab, server: 
 
 
 @pytest.mark.parametrize("checksums", ["", "when_required"], ids=["checksums", "none"])
-def test_kms_objects_beside_objects_whose_etags_are_md5s_are_proven(
+def test_kms_objects_beside_objects_whose_etags_are_md5s_are_verified(
     lab: Lab, server: S3Server, run: Path, checksums: str
 ) -> None:
     """Part of the run was there before the encryption was changed: its ETags are MD5s, those of the rest are not."""
@@ -100,13 +100,13 @@ def test_without_a_checksum_the_size_is_the_proof_and_the_log_says_so(lab: Lab, 
 
     assert result.code == 0, result.out + result.err
     assert ways(lab, run) == dict.fromkeys(tree(run), "size")
-    assert "proven in S3 by size" in result.out
+    assert "verified in S3 by size" in result.out
     verified = lab.run("verify", str(run), "--bucket", BUCKET)
     assert verified.code == 1, "what only its size speaks for is not identical"
     assert "of the same size, and no ETag or checksum to compare" in verified.out
 
 
-def test_a_file_that_is_proven_otherwise_than_most_is_named_in_the_log(lab: Lab, server: S3Server, run: Path) -> None:
+def test_a_file_that_is_verified_otherwise_than_most_is_named_in_the_log(lab: Lab, server: S3Server, run: Path) -> None:
     """Somebody else puts one object there at the same time, under another key of KMS, and without a checksum."""
     content = (run / "Data" / "big.cbcl").read_bytes()
     server.add_fault(Fault("drop", key_contains="big.cbcl", method=None, operation="CompleteMultipartUpload"))
@@ -122,7 +122,7 @@ def test_a_file_that_is_proven_otherwise_than_most_is_named_in_the_log(lab: Lab,
     assert process.returncode == 0, out + err
     log = lab.log(run)
     assert (log["verified_by"], log["verified_by_exceptions"]) == ("etag", {"Data/big.cbcl": "size"})
-    assert "proven in S3 by ETag, size" in out
+    assert "verified in S3 by ETag, size" in out
 
 
 @pytest.mark.parametrize("part_size", [5 * MIB, 9 * MIB])
@@ -159,10 +159,10 @@ def test_the_newer_cli_sends_the_checksum_that_can_be_computed_here(
 
 
 @pytest.mark.parametrize("name", ["STANDARD_IA", "GLACIER_IR", "DEEP_ARCHIVE"])
-def test_objects_of_any_storage_class_are_proven(lab: Lab, server: S3Server, run: Path, name: str) -> None:
+def test_objects_of_any_storage_class_are_verified(lab: Lab, server: S3Server, run: Path, name: str) -> None:
     assert lab.upload(run, "--skip_check", "--storage_class", name).code == 0
     assert {headers["x-amz-storage-class"] for headers in stored_headers(server, run).values()} == {name}
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)
 
 
 def test_a_scan_stores_as_its_entry_says(lab: Lab, server: S3Server, small_run: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_scan_stores_as_its_entry_says(lab: Lab, server: S3Server, small_run: 
     for headers in stored_headers(server, small_run).values():
         assert headers["x-amz-server-side-encryption"] == "AES256"
         assert headers["x-amz-storage-class"] == "STANDARD_IA"
-    is_proven(lab, small_run, server)
+    is_verified(lab, small_run, server)
 
 
 def test_check_looks_at_the_owner_and_at_the_storage(lab: Lab, server: S3Server, small_run: Path) -> None:
@@ -238,4 +238,4 @@ def test_the_limit_of_bandwidth_is_shared_by_all_processes(
     shares = [int(line.partition("=")[2].strip().removesuffix("KB/s")) for line in lines]
     assert 0 < min(shares) < 100_000_000 // 1024, "no process has all of it while others run"
     assert max(shares) <= 100_000_000 // 1024
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)

@@ -1,4 +1,4 @@
-"""Killed at any moment, a restore shows nothing that is half, and the next call continues with what is proven."""
+"""Killed at any moment, a restore shows nothing that is half, and the next call continues with what is verified."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def times(folder: Path) -> dict[str, int]:
 
 
 def comes_back(lab: Lab, server: S3Server, run: Path, saved: Path) -> None:
-    """The next call fetches what is not proven yet, and the run is as it was."""
+    """The next call fetches what is not verified yet, and the run is as it was."""
     ready = {path.name for path in run.parent.glob(".s3sync-restore-*/ready/**/*") if path.is_file()}
-    proven = ready | set(tree(run))
+    verified = ready | set(tree(run))
     before = len([request for request in server.requests if request.operation == "GetObject"])
     result = lab.run(*restore_argv(lab, run))
     assert result.code == 0, result.out + result.err
     fetched = [request for request in server.requests if request.operation == "GetObject"][before:]
-    assert not {request.key.rpartition("/")[2] for request in fetched} & {name.rpartition("/")[2] for name in proven}
+    assert not {request.key.rpartition("/")[2] for request in fetched} & {name.rpartition("/")[2] for name in verified}
     assert tree(run) == tree(saved)
     assert times(run) == times(saved)
     assert list(run.parent.iterdir()) == [run]
@@ -167,7 +167,7 @@ def test_a_kill_while_it_downloads(lab: Lab, server: S3Server, saved: Path, tiny
     comes_back(lab, server, tiny_run, saved)
 
 
-def test_an_interruption_keeps_what_is_proven(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
+def test_an_interruption_keeps_what_is_verified(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     with server.hold(4, method="GET", operation="GetObject") as gate:
         process = lab.start(*restore_argv(lab, tiny_run))
         gate.wait_held()

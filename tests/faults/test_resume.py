@@ -1,4 +1,4 @@
-"""After any interruption, the next call continues: nothing proven is sent again, nothing unproven is forgotten."""
+"""After any interruption, the next call continues: nothing verified is sent again, nothing unverified is forgotten."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def test_ctrl_c_ends_the_children_and_saves_the_state(
 
     assert (process.returncode, out) == (130, "")
     assert (error_ids(err), "SIGINT" in err) == (["run.interrupted"], True), err
-    assert re.search(r"files proven(, \d+ more sent and not compared yet)?; the same command continues from there", err)
+    assert re.search(
+        r"files verified(, \d+ more sent and not compared yet)?; the same command continues from there", err
+    )
     assert "Traceback" not in err
     log = lab.log(run)
     assert log["completed"] is False

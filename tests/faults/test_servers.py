@@ -55,7 +55,7 @@ def speak(server: S3Server, **dialect: Any) -> Dialect:
 
 
 def ways(lab: Lab, run: Path) -> dict[str, str]:
-    """What proved each file, by path in the run, as the log has it."""
+    """What verified each file, by path in the run, as the log has it."""
     log = lab.log(run)
     usual: dict[str, str] = dict.fromkeys(log["local_files"], log["verified_by"])
     return {**usual, **log["verified_by_exceptions"]}
@@ -70,7 +70,7 @@ def puts(server: S3Server) -> int:
 
 @pytest.mark.parametrize("random_etags", [False, True])
 @pytest.mark.parametrize("opaque", ["multipart", "all"])
-def test_where_etags_are_no_md5s_files_are_sent_once_and_proven_by_size(
+def test_where_etags_are_no_md5s_files_are_sent_once_and_verified_by_size(
     lab: Lab, server: S3Server, run: Path, aws: tuple[str, str], opaque: str, random_etags: bool
 ) -> None:
     speak(server, opaque_etags=opaque, random_etags=random_etags, checksums="ignored")
@@ -80,10 +80,10 @@ def test_where_etags_are_no_md5s_files_are_sent_once_and_proven_by_size(
     assert result.code == 0, result.out + result.err
     assert puts(server) == len(tree(run)), "nothing is sent again and again"
     assert result.err.count(NO_MD5S) == 1, "said once"
-    proven = ways(lab, run)
-    assert [proven[BIG], proven[BIGGER]] == ["content", "size"], "one was read back, to find out"
+    verified = ways(lab, run)
+    assert [verified[BIG], verified[BIGGER]] == ["content", "size"], "one was read back, to find out"
     if opaque == "multipart":
-        assert {how for path, how in proven.items() if path not in (BIG, BIGGER)} == {"etag"}
+        assert {how for path, how in verified.items() if path not in (BIG, BIGGER)} == {"etag"}
     log = lab.log(run)
     assert log["completed"]
     assert log["opaque_etags"]
@@ -183,7 +183,7 @@ def test_where_other_etags_are_md5s_a_wrong_one_is_a_mismatch(
     assert NO_MD5S not in result.err
 
 
-def test_objects_under_kms_are_proven_though_others_before_them_are_wrong(
+def test_objects_under_kms_are_verified_though_others_before_them_are_wrong(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]
 ) -> None:
     """The first that are asked for have no checksum, but that says nothing of the others."""

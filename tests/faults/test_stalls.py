@@ -21,7 +21,7 @@ from s3sync.signals import StopRequest
 from scripts.simulate_run import make_run
 from tests.helpers.errors import error_ids
 from tests.helpers.lab import BUCKET, IMPATIENT, FakeAws, Lab, is_running, kill_family
-from tests.helpers.promise import is_pending, is_proven, next_scan_completes
+from tests.helpers.promise import is_pending, is_verified, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 
 pytestmark = pytest.mark.real_aws
@@ -150,7 +150,7 @@ def test_files_of_a_stalled_child_are_sent_by_another(lab: Lab, server: S3Server
 
     assert result.code == 0, result.out + result.err
     assert "retrying 1 file" in result.err
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)
     assert server.uploads(BUCKET) == [], "the stalled one's parts are gone"
 
 
@@ -186,7 +186,7 @@ if 'cp' in argv and not os.path.exists({str(pids)!r}):
 
     assert result.code == 0, result.out + result.err
     assert not any(is_running(int(pid)) for pid in pids.read_text().split())
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)
 
 
 def test_an_aws_that_says_0_when_it_is_ended_proves_nothing(
@@ -226,7 +226,7 @@ def test_a_slow_one_is_left_alone(lab: Lab, server: S3Server, run: Path) -> None
     assert result.json["aws_processes"] <= 8
     assert "again" not in result.err
     assert result.json["seconds"] > 2 * SECONDS, "or nothing is shown"
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)
 
 
 def test_files_that_fail_one_after_the_other_end_their_batch(
@@ -304,7 +304,7 @@ def test_the_next_call_aborts_what_a_killed_one_left_and_nothing_else(lab: Lab, 
     assert "1 multipart upload of an interrupted call aborted" in result.err
     assert {upload.upload_id for upload in server.uploads(BUCKET)} == foreign
     assert lab.log(run)["parts_since"] == ""
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)
 
 
 def test_parts_of_a_call_before_the_last_are_not_forgotten(lab: Lab, server: S3Server, run: Path) -> None:

@@ -33,7 +33,7 @@ from s3sync.transfer.pipeline import Pipeline
 from tests.helpers.contexts import context_of
 from tests.helpers.errors import error_ids
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree
-from tests.helpers.promise import is_proven, next_scan_completes
+from tests.helpers.promise import is_verified, next_scan_completes
 from tests.helpers.s3server import Fault, S3Server
 
 
@@ -79,7 +79,7 @@ def test_a_policy_that_denies_a_folder_fails_its_files_and_no_others(
     assert (again.code, again.error_ids, again.out.count("\n    Aside/")) == (1, [], 3)
     server.clear_faults()
     assert upload(quick_lab, tiny_run).code == 0
-    is_proven(quick_lab, tiny_run, server)
+    is_verified(quick_lab, tiny_run, server)
 
 
 def test_a_policy_that_denies_everything_ends_the_call_in_one_line(
@@ -156,7 +156,7 @@ def test_a_connection_that_breaks_now_and_then_ends_nothing(quick_lab: Lab, serv
     result = upload(quick_lab, tiny_run)
 
     assert result.code == 0, result.err
-    is_proven(quick_lab, tiny_run, server)
+    is_verified(quick_lab, tiny_run, server)
 
 
 @pytest.mark.parametrize("code", ["SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeTooSkewed"])
@@ -168,7 +168,7 @@ def test_a_first_listing_that_fails_is_requested_again(
     result = upload(quick_lab, tiny_run)
 
     assert result.code == 0, result.err
-    is_proven(quick_lab, tiny_run, server)
+    is_verified(quick_lab, tiny_run, server)
 
 
 def test_an_interruption_says_how_many_were_sent_and_not_compared_yet(
@@ -186,7 +186,7 @@ def test_an_interruption_says_how_many_were_sent_and_not_compared_yet(
     assert process.returncode == 130
     arrived = len(server.objects(BUCKET))
     assert error_ids(err) == ["run.interrupted"]
-    assert f"SIGINT: 0 of {total} files proven, {arrived} more sent and not compared yet" in err
+    assert f"SIGINT: 0 of {total} files verified, {arrived} more sent and not compared yet" in err
 
 
 # Its parts

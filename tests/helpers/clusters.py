@@ -10,7 +10,7 @@ from typing import Protocol
 
 from s3sync.slurm.work_folder import FOLDER
 from tests.helpers.lab import BUCKET, Lab, Result
-from tests.helpers.promise import is_proven
+from tests.helpers.promise import is_verified
 from tests.helpers.s3server import S3Server
 
 
@@ -44,10 +44,10 @@ def work_folders(lab: Lab) -> list[Path]:
 def is_all_done(
     lab: Lab, run: Path, server: S3Server, cluster: Cluster, again: Collection[str] = (), gone: str = ""
 ) -> None:
-    """The run is proven, nothing but the keys `again` was sent twice, and nothing is left, but on a node that is
+    """The run is verified, nothing but the keys `again` was sent twice, and nothing is left, but on a node that is
     `gone`.
     """
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)
     assert {key for key, times in puts(server).items() if times > 1} <= set(again)
     assert server.uploads(BUCKET) == []
     assert work_folders(lab) == []

@@ -24,7 +24,7 @@ from s3sync.state.run_state import Proof
 from s3sync.state.store import LoadedState, StateStore
 from s3sync.transfer import batches
 from tests.helpers.lab import BUCKET, Lab, send_to_all, tree
-from tests.helpers.promise import is_proven
+from tests.helpers.promise import is_verified
 from tests.helpers.s3server import Request, S3Server
 from tests.helpers.state_logs import CONTRACT, OURS
 
@@ -155,8 +155,8 @@ class Scene:
         assert [warning for warning in warnings if warning.id != "state.corrupt"] == []
         if state is None:
             return
-        assert state.proven.keys() >= self.known.keys(), "nothing that was known is forgotten"
-        claimed = _of_files(self.run, state.proven)
+        assert state.verified.keys() >= self.known.keys(), "nothing that was known is forgotten"
+        claimed = _of_files(self.run, state.verified)
         objects = self.server.objects(BUCKET)
         for path in claimed:
             there = objects[f"{self.run.name}/{path}"]
@@ -167,7 +167,7 @@ class Scene:
     def _check_next(self) -> None:
         result = self.lab.run(*self.argv)
         assert result.code == 0, result.out + result.err
-        is_proven(self.lab, self.run, self.server)
+        is_verified(self.lab, self.run, self.server)
         names = {path.name for path in self._uploads().iterdir() if ".corrupt-" not in path.name}
         assert names == {self.lab.log_path(self.run).name}, "neither journal nor temporary file is left"
         assert not list(self.lab.tmp.glob("s3sync-work-*")), "nor a work folder"
@@ -223,7 +223,7 @@ def scene(
             (lab.log_dir / "uploads" / name).write_bytes(content)
         options = ("--cores", str(cores), "--threads", str(threads))
         state, _ = load(lab, run)
-        known = _of_files(run, state.proven) if state else {}
+        known = _of_files(run, state.verified) if state else {}
         yield Scene(lab, server, run, before, options, cores * threads, known)
 
 
@@ -232,10 +232,10 @@ def load(lab: Lab, run: Path) -> LoadedState:
     return StateStore(lab.log_dir, _opened(run), parse_destination(BUCKET)).load(set_aside=False)
 
 
-def _of_files(run: Path, proven: Mapping[str, Proof]) -> dict[str, Proof]:
+def _of_files(run: Path, verified: Mapping[str, Proof]) -> dict[str, Proof]:
     """The proofs that are of the run's files as they are now."""
     files = local_files.list_files(_opened(run)).files
-    return {file.path: proven[file.path] for file in files if batches.is_proven(file, proven)}
+    return {file.path: verified[file.path] for file in files if batches.is_verified(file, verified)}
 
 
 def _opened(run: Path) -> Run:

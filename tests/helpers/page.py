@@ -18,7 +18,7 @@ NOW = 1_795_000_000.0
 DONE = HistoryRow(
     run_id="20261118_LH00130_0061_A22CC55LT4",
     state="uploaded",
-    reason="90 files proven in S3",
+    reason="90 files verified in S3",
     instrument="NovaSeq X LH00130",
     destination="s3://lab-runs/2026",
     is_watched=True,
@@ -29,7 +29,7 @@ DONE = HistoryRow(
     rate=50e6,
     began=NOW - 2 * DAY,
     done=NOW - DAY - HOUR,
-    proven=NOW - DAY,
+    verified=NOW - DAY,
     tried=NOW - DAY,
 )
 
@@ -38,10 +38,10 @@ FAILED = replace(
     DONE,
     run_id="20261117_M00146_0060_BBBBB",
     state="failed",
-    reason="88 of 90 files proven, 22 failed; tried again at the next scan",
+    reason="88 of 90 files verified, 22 failed; tried again at the next scan",
     files=68,
     failed_files=22,
-    proven=None,
+    verified=None,
     failures=tuple((f"Data/{number}.bcl", "S3 has other bytes") for number in range(20)),
 )
 
@@ -56,7 +56,7 @@ NEW = replace(
     size=0,
     rate=None,
     done=NOW - 3 * HOUR,
-    proven=None,
+    verified=None,
     tried=None,
 )
 

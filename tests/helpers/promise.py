@@ -1,4 +1,4 @@
-"""What every fault must leave behind: a proven run, or one that is known to be incomplete and tried again."""
+"""What every fault must leave behind: a verified run, or one that is known to be incomplete and tried again."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def is_pending(
 
 
 def next_scan_completes(lab: Lab, run: Path, server: Server, **keys: Any) -> None:
-    """The monitor tries again, and then all of it is proven; `keys` are more of its config."""
+    """The monitor tries again, and then all of it is verified; `keys` are more of its config."""
     result = lab.watch(run, **keys)
     assert result.code == 0, result.out + result.err
     assert "Traceback" not in result.err
-    is_proven(lab, run, server)
+    is_verified(lab, run, server)
 
 
-def is_proven(lab: Lab, run: Path, server: Server) -> None:
+def is_verified(lab: Lab, run: Path, server: Server) -> None:
     """The log says completed, and S3 has the bytes of the disk, no more and no less."""
     log = _valid_log(lab, run)
     assert log["completed"] is True

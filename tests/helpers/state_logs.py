@@ -75,21 +75,21 @@ def proofs_of(*paths: str, etag: str = "0" * 32, verified_by: str = "etag") -> d
 
 
 def state_of(root: Path, *paths: str, name: str = "RUN", completed: bool = False) -> RunState:
-    proven = proofs_of(*paths)
+    verified = proofs_of(*paths)
     return RunState(
         run_id=name,
         run_path=str(run_at(root, name).path),
         completed=completed,
-        proven=proven,
-        total_local_files=len(proven),
+        verified=verified,
+        total_local_files=len(verified),
     )
 
 
 def finished(store: StateStore, state: RunState) -> StateStore:
     """Go through all of an upload that proves what the state holds."""
     store.prepare()
-    store.begin(replace(state, proven={}, completed=False))
-    store.record(state.proven.values())
+    store.begin(replace(state, verified={}, completed=False))
+    store.record(state.verified.values())
     store.finish(state)
     return store
 

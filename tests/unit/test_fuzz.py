@@ -50,7 +50,7 @@ from s3sync.state.log_head import LogSummary, destination_of_log, read_head
 from s3sync.state.run_state import Proof
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.cp_output import FailureLines
-from s3sync.transfer.proof import prove_object
+from s3sync.transfer.proof import verify_object
 from tests.helpers.state_logs import finished, put_log, state_of, store_for
 
 fuzz = settings(
@@ -485,7 +485,7 @@ def test_any_state_log_is_read_or_set_aside_and_another_can_be_written(content: 
             log = json.loads(content)
             assert loaded.state.completed is log["completed"]
             prefix = log["run_path"].rstrip("/") + "/"
-            assert loaded.state.proven.keys() == {path.removeprefix(prefix) for path in log["uploaded_files"]}
+            assert loaded.state.verified.keys() == {path.removeprefix(prefix) for path in log["uploaded_files"]}
         state = loaded.state or state_of(root, "a")
         finished(store_for(root), state)
         again = store_for(root).load().state
@@ -565,9 +565,9 @@ def test_any_journal_has_proofs_that_can_be_written_and_torn_lines(content: byte
     assert 0 <= torn <= content.count(b"\n")
     assert count_journaled(content) <= content.count(b"[")
     state = parse_log(json.dumps(LOG).encode())
-    state = replace(state, proven={proof.path: proof for proof in proofs})
+    state = replace(state, verified={proof.path: proof for proof in proofs})
     again = parse_log(to_json(state, Path("/runs/RUN"), LAB))
-    assert len(again.proven) == len(state.proven)
+    assert len(again.verified) == len(state.verified)
 
 
 @fuzz
@@ -659,7 +659,7 @@ def test_whatever_aws_prints_of_objects_is_seen_or_an_aws_error(
     for file, seen, expected in itertools.product(FILES, looked.values(), (MD5, None)):
         assert isinstance(seen, RemoteObject | Absent | Unknown)
         assert not isinstance(seen, RemoteObject) or is_printable(seen.etag + seen.crc32)
-        verdict = prove_object(file, seen, expected, Bytes())
+        verdict = verify_object(file, seen, expected, Bytes())
         assert isinstance(verdict, Proof) or is_printable(verdict)
 
 

@@ -1,4 +1,4 @@
-"""Move proven files into the run folder, completion markers last, and restore the times of its folders."""
+"""Move verified files into the run folder, completion markers last, and restore the times of its folders."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ _ADVICE = "make it writable, and run the same command again"
 def move_into_place(
     session: RestoreSession, plan: RestorePlan, folder: PrivateFolder, present: PresentFiles, received: Received
 ) -> dict[str, str]:
-    """Move the proven files into the run folder; return why files could not be moved, by path.
+    """Move the verified files into the run folder; return why files could not be moved, by path.
 
     Completion markers follow if the run is then whole. It then gets the times of its folders, and the state logs that
     it lacks. Raises StateError, LeaseLostError.
     """
     request = session.request
-    if received.proven:
+    if received.verified:
         restored.record(request.log_dir, request.lock_name, request.target)
-    ready = local_files.restat_all(replace(request.run, path=folder.ready), received.proven)
+    ready = local_files.restat_all(replace(request.run, path=folder.ready), received.verified)
     with_markers = not present.others and not received.frozen
     is_whole = with_markers and not request.parts
     with explained("write", request.target, _ADVICE, id="restore.cannot-move"):
         is_new = is_whole and not present.kept
-        failed = _move(plan, folder, received.proven, is_new=is_new, with_markers=with_markers)
+        failed = _move(plan, folder, received.verified, is_new=is_new, with_markers=with_markers)
     if is_whole and not failed:
-        proven_by = {**present.kept, **received.proven}
-        if received.proven or folder.exists:
-            set_folder_times(request.target, plan.record.folders, proven_by, folder.folder_mode)
-        state_log.write_missing_logs(session, plan, proven_by, {**present.compared, **ready})
+        verified_by = {**present.kept, **received.verified}
+        if received.verified or folder.exists:
+            set_folder_times(request.target, plan.record.folders, verified_by, folder.folder_mode)
+        state_log.write_missing_logs(session, plan, verified_by, {**present.compared, **ready})
     return failed
 
 
 def _move(
-    plan: RestorePlan, folder: PrivateFolder, proven: Iterable[str], *, is_new: bool, with_markers: bool
+    plan: RestorePlan, folder: PrivateFolder, verified: Iterable[str], *, is_new: bool, with_markers: bool
 ) -> dict[str, str]:
     """Add files to the run folder, or make a run that `is_new` appear at once, with the times of its folders."""
-    ordered = sorted(proven, key=lambda path: (is_marker(path), not is_metadata(path), path))
+    ordered = sorted(verified, key=lambda path: (is_marker(path), not is_metadata(path), path))
     if not ordered:
         return {}
     if is_new:

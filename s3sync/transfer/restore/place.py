@@ -1,6 +1,6 @@
-"""Keep downloads in a private folder beside the run folder, and move them into place when they are proven.
+"""Keep downloads in a private folder beside the run folder, and move them into place when they are verified.
 
-The AWS CLI writes to `in`, and proven files are in `ready`. If a call is killed, the next one continues with both.
+The AWS CLI writes to `in`, and verified files are in `ready`. If a call is killed, the next one continues with both.
 `ready` becomes the run folder in one step if there is none; otherwise files are added one by one, and replace others
 only if the user wants that. Folders are opened one by one and no link is followed, so nothing is written outside.
 """
@@ -85,7 +85,7 @@ class PrivateFolder:
     def harvest(self, sizes: dict[str, int]) -> list[str]:
         """Move the files of an earlier call that have their full size to `ready`, and drop the others.
 
-        Return the paths in `ready`, which are not proven yet. `sizes` are the bytes of each object in S3.
+        Return the paths in `ready`, which are not verified yet. `sizes` are the bytes of each object in S3.
         """
         for path in _list_paths(self.arrivals):
             if _size_of(self.arrivals / path) == sizes.get(path, -1) and not os.path.lexists(self.ready / path):
@@ -99,7 +99,7 @@ class PrivateFolder:
         return [path for path in _list_paths(self.ready) if path in sizes]
 
     def accept(self, path: str, mtime_ns: int) -> str:
-        """Move a proven file to `ready`, with its modification time (-1: not known) and a safe mode.
+        """Move a verified file to `ready`, with its modification time (-1: not known) and a safe mode.
 
         Return why it cannot be moved, empty if it is: the file system may ignore the case of letters.
         """
@@ -117,7 +117,7 @@ class PrivateFolder:
             os.utime(file, ns=(mtime_ns, mtime_ns))
 
     def drop(self, path: str) -> None:
-        """Remove a file that is not proven."""
+        """Remove a file that is not verified."""
         for folder in (self.arrivals, self.ready):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 (folder / path).unlink()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from s3sync.runs import LocalFile
 from s3sync.transfer.restore import place
+from s3sync.transfer.restore.download_verifier import DownloadVerifier
 from s3sync.transfer.restore.plan import RestorePlan
-from s3sync.transfer.restore.prover import Prover
 from s3sync.transfer.restore.session import RestoreSession
 
 _OTHER_FILE = "another file is on disk (--overwrite replaces it)"
@@ -19,7 +19,7 @@ _OTHER_FILE = "another file is on disk (--overwrite replaces it)"
 class PresentFiles:
     """The wanted files that are on disk already, by path. `others` stay as they are, each with the reason."""
 
-    kept: Mapping[str, str] = field(default_factory=dict)  # with the bytes of S3, and what proved that
+    kept: Mapping[str, str] = field(default_factory=dict)  # with the bytes of S3, and what verified that
     others: Mapping[str, str] = field(default_factory=dict)
     compared: Mapping[str, LocalFile] = field(default_factory=dict)  # as they were before they were compared
 
@@ -30,9 +30,9 @@ def compare_present(session: RestoreSession, plan: RestorePlan) -> PresentFiles:
     same_size = [path for path in plan.wanted if sizes[path] == plan.remote[path].size]
     found = PresentFiles()
     if same_size:
-        with contextlib.closing(Prover(session, plan, session.request.target)) as prover:
-            verdicts = prover.prove(same_size)
-        found = PresentFiles(kept=verdicts.proven, compared=verdicts.files)
+        with contextlib.closing(DownloadVerifier(session, plan, session.request.target)) as verifier:
+            verdicts = verifier.verify(same_size)
+        found = PresentFiles(kept=verdicts.verified, compared=verdicts.files)
     if session.request.overwrite:
         return found
     others = (path for path in plan.wanted if sizes[path] != -1 and path not in found.kept)

@@ -1,4 +1,4 @@
-"""Download files into the private folder and prove them there, and try again those that failed."""
+"""Download files into the private folder and verify them there, and try again those that failed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from s3sync.runs import LocalFile
 from s3sync.text import printable
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.restore.cutting import cut_into_batches
+from s3sync.transfer.restore.download_verifier import DownloadVerifier
 from s3sync.transfer.restore.downloader import BatchOutcome, Downloader
 from s3sync.transfer.restore.frozen import Archive
 from s3sync.transfer.restore.place import PrivateFolder
 from s3sync.transfer.restore.plan import RestorePlan
-from s3sync.transfer.restore.prover import Prover
 from s3sync.transfer.restore.session import RestoreSession
 from s3sync.transfer.restore.space import needed_bytes, require_space
 
@@ -30,15 +30,15 @@ _MAX_FUTILE_BATCHES = 3  # in a row without an arrived file: S3 gives none
 
 @dataclass(slots=True)
 class Received:
-    """The files that were received so far: `proven` says by path what proved each. Paths are relative to the run.
+    """The files that were received so far: `verified` says by path what verified each. Paths are relative to the run.
 
     If `cause` is set, further downloads would fail, too, and `cause_text` is what the AWS CLI printed about it.
     """
 
-    proven: dict[str, str] = field(default_factory=dict)
+    verified: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     frozen: set[str] = field(default_factory=set)
-    size: int = 0  # bytes of the proven files
+    size: int = 0  # bytes of the verified files
     cause: causes.Cause | None = None
     cause_text: str = ""
     is_disk_full: bool = False
@@ -47,30 +47,30 @@ class Received:
 def receive_files(
     session: RestoreSession, plan: RestorePlan, folder: PrivateFolder, paths: Sequence[str], archive: Archive
 ) -> Received:
-    """Download these files into the private folder and prove them; those that are frozen are left out.
+    """Download these files into the private folder and verify them; those that are frozen are left out.
 
-    What an earlier call has left in the folder is proven first, and not downloaded again. Raises StateError if the disk
-    has no room, AwsError if S3 gives nothing, StoppedError.
+    What an earlier call has left in the folder is verified first, and not downloaded again. Raises StateError if the
+    disk has no room, AwsError if S3 gives nothing, StoppedError.
     """
     request = session.request
     where = printable(str(request.target))
     advice = "make room there, or make it writable, and run the same command again"
     with (
         explained("write", folder.path, advice, id="restore.cannot-write"),
-        contextlib.closing(Prover(session, plan, folder.arrivals)) as prover,
+        contextlib.closing(DownloadVerifier(session, plan, folder.arrivals)) as verifier,
     ):
-        receiver = Receiver(session, plan, folder, prover, paths)
+        receiver = Receiver(session, plan, folder, verifier, paths)
         received = receiver.received
         session.runtime.display.follow(f"restoring {printable(request.run_id)} to {where}", receiver.snapshot)
-        _keep_proven(session, plan, folder, receiver, paths)
-        left = [path for path in paths if path not in received.proven]
+        _keep_verified(session, plan, folder, receiver, paths)
+        left = [path for path in paths if path not in received.verified]
         received.frozen = archive.find_frozen(left)
         require_space(request.target.parent, needed_bytes(plan.remote, left))
         receiver.receive([path for path in left if path not in received.frozen])
     if received.is_disk_full:
         raise StateError(
             f"the disk of {printable(str(request.target.parent))} is full (make room, and run the same command again:"
-            " what is proven is not downloaded again)",
+            " what is verified is not downloaded again)",
             id="restore.disk-full",
         )
     if received.cause:
@@ -78,31 +78,31 @@ def receive_files(
     return received
 
 
-def _keep_proven(
+def _keep_verified(
     session: RestoreSession, plan: RestorePlan, folder: PrivateFolder, receiver: Receiver, paths: Sequence[str]
 ) -> None:
-    """Keep the files of an earlier call that can be proven, and drop the others: the machine may have crashed."""
+    """Keep the files of an earlier call that can be verified, and drop the others: the machine may have crashed."""
     present = folder.harvest({path: plan.remote[path].size for path in paths})
     if not present:
         return
-    with contextlib.closing(Prover(session, plan, folder.ready)) as prover:
-        verdicts = prover.prove(present)
-    for path, how in verdicts.proven.items():
+    with contextlib.closing(DownloadVerifier(session, plan, folder.ready)) as verifier:
+        verdicts = verifier.verify(present)
+    for path, how in verdicts.verified.items():
         folder.finish(path, plan.record.mtime_ns(path))
-        receiver.add_proven(path, how)
+        receiver.add_verified(path, how)
     for path in verdicts.failed:
         folder.drop(path)
 
 
 class Receiver:
-    """Downloads files of one run into the private folder, and proves them there."""
+    """Downloads files of one run into the private folder, and verifies them there."""
 
     def __init__(
         self,
         session: RestoreSession,
         plan: RestorePlan,
         folder: PrivateFolder,
-        prover: Prover,
+        verifier: DownloadVerifier,
         expected: Sequence[str],
     ) -> None:
         """Prepare to receive files; the progress counts those in `expected` as all."""
@@ -111,7 +111,7 @@ class Receiver:
         self._cores = session.request.cores
         self._plan = plan
         self._folder = folder
-        self._prover = prover
+        self._verifier = verifier
         self._downloader = Downloader(session, plan, folder.arrivals)
         self._concurrency = session.share.background_concurrency()
         self._unreachable = ""  # what the last batch said, if it could not reach S3
@@ -119,9 +119,9 @@ class Receiver:
         self._files_total, self._size_total = len(expected), plan.size_of(expected)
 
     def snapshot(self) -> Snapshot:
-        """Return the progress, with the files that have arrived and are not proven yet."""
+        """Return the progress, with the files that have arrived and are not verified yet."""
         files, size = self._downloader.in_flight()
-        files, size = files + len(self.received.proven), size + self.received.size
+        files, size = files + len(self.received.verified), size + self.received.size
         return Snapshot(
             activity="restoring",
             files=min(files, self._files_total),
@@ -132,13 +132,13 @@ class Receiver:
         )
 
     def receive(self, paths: Sequence[str]) -> None:
-        """Download and prove these files, and try again those that failed. Raises AwsError, StoppedError, OSError."""
+        """Download and verify these files, and try again those that failed. Raises AwsError, StoppedError, OSError."""
         left, received = list(paths), self.received
         for number, seconds in enumerate((0.0, *DELAYS.upload_retries)):
             if number:
                 self._stop.pause(seconds)
             self._receive_once(left)
-            left = [path for path in left if path not in received.proven and path not in received.frozen]
+            left = [path for path in left if path not in received.verified and path not in received.frozen]
             if not left or received.cause or received.is_disk_full:
                 return
         if self._unreachable:
@@ -150,7 +150,7 @@ class Receiver:
         downloads: set[Future[BatchOutcome]] = set()
         proofs: set[Future[None]] = set()
         senders = ThreadPoolExecutor(self._concurrency.max_size, thread_name_prefix="receive")
-        provers = ThreadPoolExecutor(1, thread_name_prefix="prove")
+        verifiers = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._concurrency.reset()
         try:
             while queue or downloads or proofs:
@@ -163,7 +163,7 @@ class Receiver:
                 for future in [future for future in downloads if future in done]:
                     downloads.discard(future)
                     outcome = future.result()
-                    proofs.add(provers.submit(self._prove, outcome))
+                    proofs.add(verifiers.submit(self._verify, outcome))
                     if self._is_hopeless(outcome):
                         queue.clear()
                 for proof in [future for future in proofs if future in done]:
@@ -172,18 +172,18 @@ class Receiver:
         finally:
             self._concurrency.note_end()
             senders.shutdown(wait=False, cancel_futures=True)
-            provers.shutdown(cancel_futures=True)
+            verifiers.shutdown(cancel_futures=True)
             senders.shutdown()
 
-    def _prove(self, outcome: BatchOutcome) -> None:
-        """Move the files of a batch that are proven to `ready`, and drop the others."""
+    def _verify(self, outcome: BatchOutcome) -> None:
+        """Move the files of a batch that are verified to `ready`, and drop the others."""
         paths = [file.path for file in outcome.batch.files if file.path not in outcome.frozen]
-        verdicts = self._prover.prove(paths)
-        for path, how in verdicts.proven.items():
+        verdicts = self._verifier.verify(paths)
+        for path, how in verdicts.verified.items():
             if why := self._folder.accept(path, self._plan.record.mtime_ns(path)):
                 self.received.failed[path] = why
             else:
-                self.add_proven(path, how)
+                self.add_verified(path, how)
         for path, why in verdicts.failed.items():
             self._folder.drop(path)
             error = outcome.error_of(path)
@@ -192,9 +192,9 @@ class Receiver:
         for path in outcome.frozen:
             self.received.failed.pop(path, None)  # an error of an earlier try no longer counts
 
-    def add_proven(self, path: str, how: str) -> None:
-        """Count a file as proven."""
-        self.received.proven[path] = how
+    def add_verified(self, path: str, how: str) -> None:
+        """Count a file as verified."""
+        self.received.verified[path] = how
         self.received.failed.pop(path, None)
         self.received.size += self._plan.remote[path].size
 

@@ -99,7 +99,7 @@ def _read_logs(record: Record, request: RestoreRequest, remote: Mapping[str, Rem
         store = StateStore(request.log_dir, run, request.destination)
         state, warnings = store.load(set_aside=False)
         record.warnings += warnings
-        if state and state.proven:
+        if state and state.verified:
             record.add(f"the state log {printable(str(store.log_path))}", _entries_of_log(state, below, store.log_path))
             record.add_folders(below, state.folders)
             etags[below + aws_destination.COMPLETION_OBJECT] = state.completion_object
@@ -111,7 +111,7 @@ def _read_logs(record: Record, request: RestoreRequest, remote: Mapping[str, Rem
 
 def _entries_of_log(state: RunState, below: str, log_path: Path) -> Iterator[tuple[str, Entry]]:
     source = f"the state log {printable(str(log_path))}"
-    for path, proof in state.proven.items():
+    for path, proof in state.verified.items():
         is_md5 = proof.verified_by in ("etag", "predecessor") and etag.is_md5_like(proof.etag)
         yield (
             below + path,

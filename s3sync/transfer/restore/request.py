@@ -105,15 +105,15 @@ class RestoreRequest:
 class RestoreResult:
     """The result of a restore. Sizes are in bytes; paths are relative to the run folder.
 
-    `proven_by` says for each file on disk what proved it. `kept` were there before, with the bytes of S3. `failed` are
-    not on disk, or differ from S3, each with the reason. `unrecorded` are restored files that no record names, and
+    `verified_by` says for each file on disk what verified it. `kept` were there before, with the bytes of S3. `failed`
+    are not on disk, or differ from S3, each with the reason. `unrecorded` are restored files that no record names, and
     `records` are the records that were compared. `whole` says that nothing of the run is missing on disk.
     """
 
     request: RestoreRequest
     total_files: int
     total_size: int
-    proven_by: Mapping[str, str] = field(default_factory=dict)
+    verified_by: Mapping[str, str] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     restored_size: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -131,13 +131,13 @@ class RestoreResult:
 
     @property
     def ok(self) -> bool:
-        """Return whether everything that was requested is proven and in place."""
+        """Return whether everything that was requested is verified and in place."""
         return self.is_in_place and not self.failed and not self.frozen
 
     @property
     def proofs(self) -> Counter[str]:
-        """Return how many files were proven in each way."""
-        return Counter(self.proven_by.values())
+        """Return how many files were verified in each way."""
+        return Counter(self.verified_by.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Restore one run, under its lock: read what S3 has, download and prove it, and move it into place."""
+"""Restore one run, under its lock: read what S3 has, download and verify it, and move it into place."""
 
 from __future__ import annotations
 
@@ -135,13 +135,13 @@ def _restore_once(session: RestoreSession, folder: PrivateFolder) -> RestoreResu
         request=request,
         total_files=len(plan.wanted) + len(plan.unusable),
         total_size=plan.size_of(plan.wanted),
-        proven_by={**present.kept, **received.proven},
+        verified_by={**present.kept, **received.verified},
         kept=frozenset(present.kept),
         restored_size=received.size,
         failed=dict(sorted(failed.items())),
         records=tuple(plan.record.sources),
         unrecorded=tuple(path for path in plan.wanted if recorded and path not in recorded),
-        without_time=sum(plan.record.mtime_ns(path) < 0 for path in received.proven),
+        without_time=sum(plan.record.mtime_ns(path) < 0 for path in received.verified),
         frozen=frozenset(received.frozen),
         frozen_size=plan.size_of(received.frozen),
         requested=len(thawing.log.requested & received.frozen) if thawing.log else 0,

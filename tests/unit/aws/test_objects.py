@@ -17,7 +17,7 @@ from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import AwsError
 from s3sync.runs.local_files import LocalFile
 from s3sync.state.run_state import Proof
-from s3sync.transfer.proof import is_conclusive, prove_object
+from s3sync.transfer.proof import is_conclusive, verify_object
 from tests.helpers.errors import raises_error
 
 FILE = LocalFile("Data/a", 5, 1_700_000_000)
@@ -79,7 +79,7 @@ class Bytes:
 )
 def test_verdicts_that_need_no_checksum(seen: ObjectState, expected: str | None, verdict: str) -> None:
     proof = Proof.of(FILE, seen.etag, verdict) if isinstance(seen, RemoteObject) and " " not in verdict else verdict
-    assert prove_object(FILE, seen, expected, Bytes(readable=False)) == proof
+    assert verify_object(FILE, seen, expected, Bytes(readable=False)) == proof
 
 
 @pytest.mark.parametrize(
@@ -94,29 +94,29 @@ def test_verdicts_that_need_no_checksum(seen: ObjectState, expected: str | None,
 )
 def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> None:
     proof = Proof.of(FILE, OTHER, verdict) if verdict in ("checksum", "size") else verdict
-    assert prove_object(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, Bytes()) == proof
+    assert verify_object(FILE, RemoteObject(5, OTHER, crc32, opaque_etag=True), MD5, Bytes()) == proof
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha1", "crc32c", "crc64nvme"])
 def test_a_matching_checksum_is_proof_whatever_the_etag(name: str) -> None:
     for value in (f"{name}==", f"{name}==-2"):
         seen = RemoteObject(5, OTHER, sums=((name, value),))
-        assert prove_object(FILE, seen, MD5, Bytes()) == Proof.of(FILE, OTHER, "checksum")
+        assert verify_object(FILE, seen, MD5, Bytes()) == Proof.of(FILE, OTHER, "checksum")
     wrong = RemoteObject(5, OTHER, sums=((name, "AAAA"),))
-    assert prove_object(FILE, wrong, MD5, Bytes()) == f"S3 has other bytes: its {name.upper()} is AAAA"
-    assert prove_object(FILE, RemoteObject(5, OTHER, CRC), MD5, Bytes()) == Proof.of(FILE, OTHER, "checksum")
+    assert verify_object(FILE, wrong, MD5, Bytes()) == f"S3 has other bytes: its {name.upper()} is AAAA"
+    assert verify_object(FILE, RemoteObject(5, OTHER, CRC), MD5, Bytes()) == Proof.of(FILE, OTHER, "checksum")
 
 
 def test_where_etags_are_md5s_another_one_is_a_mismatch_whatever_the_checksum() -> None:
     seen = RemoteObject(5, OTHER, CRC)
-    verdict = prove_object(FILE, seen, MD5, Bytes(readable=False), are_md5s=lambda kind: kind == "single")
+    verdict = verify_object(FILE, seen, MD5, Bytes(readable=False), are_md5s=lambda kind: kind == "single")
     assert verdict == f"S3 has other bytes: ETag {OTHER}, not {MD5}"
 
 
 def test_an_etag_of_parts_of_another_size_proves_the_file_too() -> None:
     seen = RemoteObject(5, f"{OTHER}-3")
-    assert prove_object(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-3")) == Proof.of(FILE, f"{OTHER}-3", "etag")
-    assert isinstance(prove_object(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-4")), str)
+    assert verify_object(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-3")) == Proof.of(FILE, f"{OTHER}-3", "etag")
+    assert isinstance(verify_object(FILE, seen, f"{MD5}-2", Bytes(f"{OTHER}-4")), str)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def found(**keys: Any) -> Verification:
         run=run,
         request=request_to(run, log_dir=LOG_DIR),
         selection=selection,
-        proven=[proof(path) for path in paths],
+        verified=[proof(path) for path in paths],
         extra=[],
         remote={path: RemoteObject(3, f"etag of {path}") for path in paths},
     )
@@ -92,9 +92,9 @@ KEPT: dict[str, tuple[Verification, Record | None, list[str]]] = {
         record(GONE),
         ["cleanup.changed-since-deleted"],
     ),
-    "a run of which S3 has nothing": (found(proven=[]), None, ["cleanup.nothing-in-s3"]),
+    "a run of which S3 has nothing": (found(verified=[]), None, ["cleanup.nothing-in-s3"]),
     "several reasons, the most important first": (
-        found(proven=[], differing={"x": "not in S3"}, extra=[GONE]),
+        found(verified=[], differing={"x": "not in S3"}, extra=[GONE]),
         None,
         ["cleanup.differs", "cleanup.only-in-s3", "cleanup.nothing-in-s3"],
     ),

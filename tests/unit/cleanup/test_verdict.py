@@ -33,7 +33,7 @@ def identical(run: Run) -> Verification:
         run=run,
         request=request_to(run),
         selection=select_files(run, listing, TO, ()),
-        proven=[Proof.of(file, "etag", "etag") for file in listing.files],
+        verified=[Proof.of(file, "etag", "etag") for file in listing.files],
         extra=[],
         remote={file.path: RemoteObject(file.size, "etag") for file in listing.files},
         identities={path: one for path, one in found.items() if one},

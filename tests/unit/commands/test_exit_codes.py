@@ -67,7 +67,7 @@ def test_verify(
         run=run,
         request=request_to(run),
         selection=select_files(run, listing, to, ()),
-        proven=[Proof.of(file, "etag", "etag") for file in listing.files],
+        verified=[Proof.of(file, "etag", "etag") for file in listing.files],
         differing=differing,
         extra=[],
         manifest_error=manifest_error,

@@ -58,7 +58,7 @@ MATCH, NO_SHEET = SampleCheck(verdict="match", reason="all"), SampleCheck(verdic
 NO_MATCH = SampleCheck(verdict="samples do not match", reason="S2", failing=("S2",))
 
 NO_JOBS: Any = SimpleNamespace(exists=lambda: False)
-HANDOVER = SimpleNamespace(amount=FileTotals(9, 1), proven=FileTotals(0, 0))
+HANDOVER = SimpleNamespace(amount=FileTotals(9, 1), verified=FileTotals(0, 0))
 JOBS: Any = SimpleNamespace(
     exists=lambda: True,
     spec=lambda: SimpleNamespace(name="s3sync-1", handover=HANDOVER),

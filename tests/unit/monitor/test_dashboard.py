@@ -93,7 +93,7 @@ def parsed(*entries: HistoryRow, scan: LastScan | None = LAST, troubles: tuple[K
 def test_the_page_says_of_each_run_what_is_known_of_it() -> None:
     shown = parsed(NEW, DONE, FAILED, GONE)
     assert shown.rows[0] == [
-        *("Run", "State", "Destination", "Files", "Size", "Throughput", "Until proven", "When"),
+        *("Run", "State", "Destination", "Files", "Size", "Throughput", "Until verified", "When"),
     ]
     assert shown.rows[2] == [
         "20261118_LH00130_0061_A22CC55LT4NovaSeq X LH00130",
@@ -106,7 +106,7 @@ def test_the_page_says_of_each_run_what_is_known_of_it() -> None:
     assert "1 run needs attention" in shown.text
     assert "Data/19.bcl S3 has other bytes" in shown.text
     assert "and 2 more files" in shown.text
-    assert "2 complete runs are not proven in S3 yet. The oldest is 20261117_M00146_0060_BBBBB" in shown.text
+    assert "2 complete runs are not verified in S3 yet. The oldest is 20261117_M00146_0060_BBBBB" in shown.text
     assert "414.6 MB in the last 30 days" in shown.text
     assert shown.attributes("body") == [{"data-since": str(int(NOW)), "data-usual": "10800"}]
 
@@ -214,7 +214,7 @@ def uploaded(run: Run, **more: Any) -> RunState:
         RunState.of(run),
         completed=True,
         total_local_files=1,
-        proven={"a": Proof(path="a", size=5, mtime_ns=1, etag="e", verified_by="etag")},
+        verified={"a": Proof(path="a", size=5, mtime_ns=1, etag="e", verified_by="etag")},
         finished=to_iso(NOW),
         instrument_done=to_iso(NOW - HOUR),
         sent_bytes=5,
@@ -239,7 +239,7 @@ def test_a_run_that_was_cleaned_up_is_history(tmp_path: Path) -> None:
     assert (whole.state, whole.reason, whole.is_watched) == ("uploaded", "no longer on this disk", False)
     assert (whole.instrument, whole.destination) == ("NovaSeq 6000 A07532", "s3://lab-runs/2026")
     assert (whole.rate, whole.lag, whole.when, whole.size) == (2.5, HOUR, NOW, 5)
-    assert (cut.state, cut.reason) == ("gone", "no longer on this disk; 1 of 1 file proven in S3")
+    assert (cut.state, cut.reason) == ("gone", "no longer on this disk; 1 of 1 file verified in S3")
     assert entries["elsewhere"].reason == "this config does not upload it"
 
 

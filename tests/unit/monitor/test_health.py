@@ -32,7 +32,7 @@ from s3sync.transfer.displays import Lines
 from tests.helpers.page import DONE, NOW
 
 HOUR = 3600.0
-FAILED = replace(DONE, state="failed", reason="88 of 90 files proven, 2 failed", proven=None)
+FAILED = replace(DONE, state="failed", reason="88 of 90 files verified, 2 failed", verified=None)
 OF_THE_RUN = Problem(DONE.key, "not completed", "run")
 
 RUNS: dict[str, tuple[HistoryRow, ...]] = {
@@ -42,7 +42,7 @@ RUNS: dict[str, tuple[HistoryRow, ...]] = {
     "a failed run that is being tried again": (replace(FAILED, is_uploading=True),),
     "a failed upload that nobody watches": (replace(FAILED, is_watched=False),),
     "an unreadable run": (replace(DONE, state="unreadable", reason="cannot read it: Input/output error"),),
-    "an incomplete run": (replace(DONE, state="sequencing", reason="waits for CopyComplete.txt", proven=None),),
+    "an incomplete run": (replace(DONE, state="sequencing", reason="waits for CopyComplete.txt", verified=None),),
 }
 TROUBLES: dict[str, tuple[Known, ...]] = {
     "readable": (),

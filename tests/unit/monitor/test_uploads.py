@@ -165,18 +165,18 @@ def test_a_run_that_was_uploaded_elsewhere_and_then_here_is_checked() -> None:
     outcome = outcome_of(LocalFile("a", 5, 1))
     result.add_upload(A, outcome)
     assert result.update().checked_keys == frozenset({A.key})
-    assert result.uploads[A.key].state.proven == {}
-    assert result.uploads[A.key].proven == outcome.proven == ProofTotals(1, 5, frozenset({"etag"}))
+    assert result.uploads[A.key].state.verified == {}
+    assert result.uploads[A.key].verified == outcome.verified == ProofTotals(1, 5, frozenset({"etag"}))
     assert one_line(result.uploads[A.key]) == one_line(outcome)
 
 
 def outcome_of(*files: LocalFile) -> UploadResult:
-    proven = {file.path: Proof.of(file, "d41d8cd98f00b204e9800998ecf8427e", "etag") for file in files}
+    verified = {file.path: Proof.of(file, "d41d8cd98f00b204e9800998ecf8427e", "etag") for file in files}
     return UploadResult(
         run=cast(Run, None),
         destination=Destination("one", ""),
         log_path=Path("/log"),
-        state=RunState(run_id="A", run_path="/A", proven=proven, total_local_files=len(files)),
+        state=RunState(run_id="A", run_path="/A", verified=verified, total_local_files=len(files)),
         selection=UploadSelection(files=files, rejected=(), excluded=0, warnings=()),
     )
 

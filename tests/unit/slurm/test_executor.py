@@ -1,4 +1,4 @@
-"""What the jobs of a cluster have proven gets into the state log, by the one who holds the run's lock alone."""
+"""What the jobs of a cluster have verified gets into the state log, by the one who holds the run's lock alone."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def scene(tmp_path: Path, tiny_run: Path) -> Scene:
                 resumed=False,
                 manifest=None,
                 amount=FileTotals(4, 9),
-                proven=nothing,
+                verified=nothing,
                 sent=nothing,
                 seconds=0.0,
             ),
@@ -95,14 +95,14 @@ def scene(tmp_path: Path, tiny_run: Path) -> Scene:
     return Scene(job, run, store, folder, {"PATH": f"{fake.bin}:/usr/bin:/bin"})
 
 
-def proven(scene: Scene, etag: str, *, by: str = "etag", known: bool = True) -> Proof:
+def verified(scene: Scene, etag: str, *, by: str = "etag", known: bool = True) -> Proof:
     status = (scene.run.path / PATH).stat()
     file = LocalFile(PATH, status.st_size, status.st_mtime_ns) if known else LocalFile(PATH, -1, -1)
     return Proof.of(file, etag, by)
 
 
 def state_with(scene: Scene, *proofs: Proof) -> RunState:
-    return replace(RunState.of(scene.run), proven={proof.path: proof for proof in proofs})
+    return replace(RunState.of(scene.run), verified={proof.path: proof for proof in proofs})
 
 
 @pytest.mark.parametrize(
@@ -113,19 +113,19 @@ def test_a_proof_of_the_jobs_counts_more_than_one_of_the_predecessor(
 ) -> None:
     """The predecessor's has neither size nor mtime, so the file would be hashed again; the last job's is the newest."""
     with scene.folder.journal(0, TO) as journal:
-        journal.record([proven(scene, "of the jobs")])
+        journal.record([verified(scene, "of the jobs")])
     by = "etag" if by_the_last_job else "predecessor"
-    known = proven(scene, "of the state", by=by, known=by_the_last_job)
+    known = verified(scene, "of the state", by=by, known=by_the_last_job)
 
     state = scene.collect_results(state_with(scene, known), own=scene.folder)
 
-    assert state.proven[PATH].etag == kept
+    assert state.verified[PATH].etag == kept
 
 
-def test_what_the_predecessor_alone_has_proven_is_kept(scene: Scene) -> None:
-    known = proven(scene, "old", by="predecessor", known=False)
+def test_what_the_predecessor_alone_has_verified_is_kept(scene: Scene) -> None:
+    known = verified(scene, "old", by="predecessor", known=False)
 
-    assert scene.collect_results(state_with(scene, known)).proven == {PATH: known}
+    assert scene.collect_results(state_with(scene, known)).verified == {PATH: known}
 
 
 def lose() -> None:
@@ -134,7 +134,7 @@ def lose() -> None:
 
 def test_a_host_that_has_lost_the_lock_neither_writes_the_log_nor_removes_the_work_folder(scene: Scene) -> None:
     with scene.folder.journal(0, TO) as journal:
-        journal.record([proven(scene, "e")])
+        journal.record([verified(scene, "e")])
     done = replace(state_with(scene), completed=True)
     scene.store.guard(lose)
 

@@ -55,7 +55,7 @@ def spec_of(folder: Path) -> JobSpec:
             resumed=False,
             manifest=None,
             amount=FileTotals(3, 9),
-            proven=nothing,
+            verified=nothing,
             sent=nothing,
             seconds=0.5,
         ),

@@ -22,7 +22,7 @@ NOW = "2026-11-23T01:02:03+00:00"
 BEFORE = "2026-11-22T01:02:03+00:00"
 NEW = RunState.of(RUN)
 BOTH = {"a": PROOF_A, "b": PROOF_B}
-COMPLETED = replace(NEW, completed=True, proven=BOTH, finished=BEFORE, sent_files=2, sent_bytes=11, seconds=3.0)
+COMPLETED = replace(NEW, completed=True, verified=BOTH, finished=BEFORE, sent_files=2, sent_bytes=11, seconds=3.0)
 
 Event = Callable[[RunState], RunState]
 
@@ -32,7 +32,7 @@ def starts(*files: LocalFile, total: int = 2, still_since: int = 0) -> Event:
 
 
 def ends(**result: Any) -> Event:
-    usual = CallResult(files=(A, B), proven={}, failed={}, sent_files=0, sent_bytes=0, seconds=1.5)
+    usual = CallResult(files=(A, B), verified={}, failed={}, sent_files=0, sent_bytes=0, seconds=1.5)
     return lambda state: state.finished_call(replace(usual, **result), NOW)
 
 
@@ -52,14 +52,14 @@ ENDED: dict[str, Any] = {"finished": NOW, "seconds": 1.5}
         (replace(NEW, attempts=3, finished=BEFORE), starts(A, B), {**STARTED, "attempts": 4, "finished": ""}),
         (replace(NEW, failed={"a": "gone"}), starts(A, B), {**STARTED, "failed": {}}),
         (replace(NEW, orderly=True), starts(A, B, still_since=7), {**STARTED, "orderly": False, "still_since": 7}),
-        (replace(NEW, proven=BOTH), starts(A, B), STARTED),
-        (replace(NEW, proven=BOTH), starts(A), STARTED),  # b may be gone: the end will show
-        (replace(NEW, proven={"a": OLD_A, "b": PROOF_B}), starts(A, B), {**STARTED, "proven": {"b": PROOF_B}}),
-        (replace(NEW, proven={"a": UNDATED_A}), starts(A, B), STARTED),
+        (replace(NEW, verified=BOTH), starts(A, B), STARTED),
+        (replace(NEW, verified=BOTH), starts(A), STARTED),  # b may be gone: the end will show
+        (replace(NEW, verified={"a": OLD_A, "b": PROOF_B}), starts(A, B), {**STARTED, "verified": {"b": PROOF_B}}),
+        (replace(NEW, verified={"a": UNDATED_A}), starts(A, B), STARTED),
         (
-            replace(NEW, proven=BOTH, failed={"a": "?"}),
+            replace(NEW, verified=BOTH, failed={"a": "?"}),
             starts(A, B),
-            {**STARTED, "proven": {"b": PROOF_B}, "failed": {}},
+            {**STARTED, "verified": {"b": PROOF_B}, "failed": {}},
         ),
         (
             COMPLETED,
@@ -83,35 +83,35 @@ ENDED: dict[str, Any] = {"finished": NOW, "seconds": 1.5}
         (NEW, lambda state: state.sending(NOW), {"parts_since": NOW}),
         (replace(NEW, parts_since=BEFORE), lambda state: state.sending(NOW), {}),
         # The journal of a call that was killed
-        (NEW, lambda state: state.resumed([PROOF_A]), {"proven": {"a": PROOF_A}}),
-        (replace(NEW, proven={"a": OLD_A}), lambda state: state.resumed([PROOF_A]), {"proven": {"a": PROOF_A}}),
+        (NEW, lambda state: state.resumed([PROOF_A]), {"verified": {"a": PROOF_A}}),
+        (replace(NEW, verified={"a": OLD_A}), lambda state: state.resumed([PROOF_A]), {"verified": {"a": PROOF_A}}),
         (COMPLETED, lambda state: state.resumed([PROOF_A]), {"completed": False}),
         # The jobs of a cluster
-        (NEW, collects(PROOF_A), {"proven": {"a": PROOF_A}, "sent_files": 4, "sent_bytes": 40, "seconds": 9.0}),
+        (NEW, collects(PROOF_A), {"verified": {"a": PROOF_A}, "sent_files": 4, "sent_bytes": 40, "seconds": 9.0}),
         (
-            replace(NEW, attempts=2, proven={"a": PROOF_A}),
+            replace(NEW, attempts=2, verified={"a": PROOF_A}),
             collects(OLD_A, PROOF_B),
-            {"proven": BOTH, "sent_files": 4, "sent_bytes": 40, "seconds": 9.0, "attempts": 0},
+            {"verified": BOTH, "sent_files": 4, "sent_bytes": 40, "seconds": 9.0, "attempts": 0},
         ),
         (
-            replace(NEW, attempts=2, proven={"a": UNDATED_A}),
+            replace(NEW, attempts=2, verified={"a": UNDATED_A}),
             collects(PROOF_A),
-            {"proven": {"a": PROOF_A}, "sent_files": 4, "sent_bytes": 40, "seconds": 9.0, "attempts": 0},
+            {"verified": {"a": PROOF_A}, "sent_files": 4, "sent_bytes": 40, "seconds": 9.0, "attempts": 0},
         ),
         (replace(NEW, attempts=2), collects(), {"sent_files": 4, "sent_bytes": 40, "seconds": 9.0}),
         # A call ends
         (replace(NEW, attempts=1), ends(), ENDED),
         (
             replace(NEW, attempts=2, sent_files=1, sent_bytes=1, seconds=1.0),
-            ends(proven=BOTH, sent_files=2, sent_bytes=11),
-            {"finished": NOW, "proven": BOTH, "sent_files": 3, "sent_bytes": 12, "seconds": 2.5, "attempts": 0},
+            ends(verified=BOTH, sent_files=2, sent_bytes=11),
+            {"finished": NOW, "verified": BOTH, "sent_files": 3, "sent_bytes": 12, "seconds": 2.5, "attempts": 0},
         ),
         (replace(NEW, attempts=2), ends(is_streaming=True), {**ENDED, "attempts": 0}),
         (replace(NEW, attempts=2, parts_since=BEFORE), ends(is_handed_over=True), {**ENDED, "attempts": 1}),
         (replace(NEW, parts_since=BEFORE), ends(), {**ENDED, "parts_since": ""}),
         (replace(NEW, parts_since=BEFORE), ends(may_leave_parts=True), ENDED),
-        (NEW, ends(proven=BOTH, failed={"b": "?", "a": "!"}), {**ENDED, "failed": {"a": "!", "b": "?"}}),
-        (NEW, ends(proven={"a": OLD_A, "b": PROOF_B}), {**ENDED, "proven": {"b": PROOF_B}}),
+        (NEW, ends(verified=BOTH, failed={"b": "?", "a": "!"}), {**ENDED, "failed": {"a": "!", "b": "?"}}),
+        (NEW, ends(verified={"a": OLD_A, "b": PROOF_B}), {**ENDED, "verified": {"b": PROOF_B}}),
         (replace(NEW, skipped={"x": "a link"}), ends(), ENDED),
         (replace(NEW, skipped={"x": "a link"}), ends(skipped={}), {**ENDED, "skipped": {}}),
         (
@@ -121,13 +121,13 @@ ENDED: dict[str, Any] = {"finished": NOW, "seconds": 1.5}
         ),
         (
             replace(NEW, attempts=1),
-            ends(proven=BOTH, completion=Completion(manifest_files=1, completion_object="e", on_complete="pending")),
+            ends(verified=BOTH, completion=Completion(manifest_files=1, completion_object="e", on_complete="pending")),
             {
                 **ENDED,
                 "attempts": 0,
                 "completed": True,
                 "first_completed": NOW,
-                "proven": BOTH,
+                "verified": BOTH,
                 "manifest_files": 1,
                 "completion_object": "e",
                 "on_complete": "pending",
@@ -135,8 +135,8 @@ ENDED: dict[str, Any] = {"finished": NOW, "seconds": 1.5}
         ),
         (
             replace(NEW, first_completed=BEFORE),
-            ends(proven=BOTH, completion=Completion()),
-            {**ENDED, "completed": True, "proven": BOTH},
+            ends(verified=BOTH, completion=Completion()),
+            {**ENDED, "completed": True, "verified": BOTH},
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_failed_files_are_in_the_order_of_their_paths() -> None:
 
 
 def test_collecting_twice_is_collecting_once() -> None:
-    once = collects(PROOF_A, PROOF_B)(replace(NEW, proven={"a": OLD_A}))
+    once = collects(PROOF_A, PROOF_B)(replace(NEW, verified={"a": OLD_A}))
     assert collects(PROOF_A, PROOF_B)(once) == once
 
 
@@ -164,4 +164,4 @@ def test_a_state_cannot_be_changed() -> None:
 
 
 def test_the_size_leaves_out_what_is_not_known() -> None:
-    assert replace(NEW, proven={"a": UNDATED_A, "b": PROOF_B}).size == 6
+    assert replace(NEW, verified={"a": UNDATED_A, "b": PROOF_B}).size == 6

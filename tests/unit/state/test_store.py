@@ -82,14 +82,17 @@ def test_all_that_was_saved_is_loaded_again(tmp_path: Path) -> None:
     state = state_of(tmp_path, "Data/a", "b\nc", "Zoë", "\x1b[31m", completed=True)
     state = replace(
         state,
-        proven={
-            **state.proven,
+        verified={
+            **state.verified,
             **(proofs_of("heavy", verified_by="checksum", etag="abc-2") | proofs_of("kms", verified_by="size")),
         },
     )
     state = replace(
         state,
-        proven={**state.proven, "old": Proof(path="old", size=-1, mtime_ns=-1, etag="abc", verified_by="predecessor")},
+        verified={
+            **state.verified,
+            "old": Proof(path="old", size=-1, mtime_ns=-1, etag="abc", verified_by="predecessor"),
+        },
     )
     state = replace(state, started="2026-11-23T01:02:03+00:00", finished="2026-11-23T02:02:03+00:00", aws="/aws: 1")
     state = replace(state, total_local_files=7, attempts=3, instrument_done="2026-11-23T00:02:03+00:00")
@@ -112,14 +115,15 @@ def test_failures_are_reported_and_tried_again(tmp_path: Path) -> None:
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
     assert (loaded.failed, loaded.completed) == ({r"b\x1b": "not in S3", "c": "gone"}, False)
-    assert loaded.proven.keys() == {"a"}
+    assert loaded.verified.keys() == {"a"}
 
 
 @pytest.mark.parametrize("moment", ["begun", "saved", "finished"])
 def test_any_program_reads_the_log_at_any_moment(tmp_path: Path, moment: str) -> None:
     store, state = store_for(tmp_path, ARCHIVE), state_of(tmp_path, "Data/a", "b", completed=moment == "finished")
     state = replace(
-        state, proven={**state.proven, "c": Proof(path="c", size=-1, mtime_ns=-1, etag="e", verified_by="predecessor")}
+        state,
+        verified={**state.verified, "c": Proof(path="c", size=-1, mtime_ns=-1, etag="e", verified_by="predecessor")},
     )
     store.prepare()
     store.begin(state)
@@ -149,7 +153,7 @@ def test_a_run_that_was_moved_keeps_its_proofs(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "log", moved, LAB)
     loaded = store.load().state
     assert loaded is not None
-    assert loaded.proven == proofs_of("a")
+    assert loaded.verified == proofs_of("a")
     store.save(loaded)
     assert json.loads(store.log_path.read_text())["uploaded_files"] == {str(moved.path / "a"): "0" * 32}
 
@@ -163,7 +167,7 @@ def test_what_a_killed_upload_recorded_is_remembered(tmp_path: Path) -> None:
     loaded = store_for(tmp_path).load()
     assert loaded.warnings == ()
     assert loaded.state is not None
-    assert loaded.state.proven == proofs_of("a", "b", "c", "d")
+    assert loaded.state.verified == proofs_of("a", "b", "c", "d")
     assert loaded.state.completed is False
 
 
@@ -176,14 +180,14 @@ def test_the_last_word_on_a_file_counts(tmp_path: Path) -> None:
     store.close()
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
-    assert loaded.proven == proofs_of("a", etag="second")
+    assert loaded.verified == proofs_of("a", etag="second")
 
 
 def test_a_lost_log_is_no_loss_while_its_journal_is_there(tmp_path: Path) -> None:
     begun(store_for(tmp_path), state_of(tmp_path), "a").log_path.unlink()
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
-    assert loaded.proven == proofs_of("a")
+    assert loaded.verified == proofs_of("a")
 
 
 def test_a_journal_makes_a_completed_log_doubtful(tmp_path: Path) -> None:
@@ -202,12 +206,12 @@ def test_a_torn_last_line_costs_its_file_alone_and_is_no_news(tmp_path: Path, cu
     loaded = store_for(tmp_path).load()
     assert loaded.warnings == ()
     assert loaded.state is not None
-    assert loaded.state.proven == (proofs_of("a", "b") if cut == 1 else proofs_of("a"))  # 1: the line's end alone
+    assert loaded.state.verified == (proofs_of("a", "b") if cut == 1 else proofs_of("a"))  # 1: the line's end alone
 
     begun(store_for(tmp_path), loaded.state, "c")
     again = store_for(tmp_path).load().state
     assert again is not None
-    assert again.proven == {**loaded.state.proven, **proofs_of("c")}, "the next line is not glued to the torn one"
+    assert again.verified == {**loaded.state.verified, **proofs_of("c")}, "the next line is not glued to the torn one"
 
 
 @pytest.mark.parametrize(
@@ -232,7 +236,7 @@ def test_a_garbage_line_costs_nothing_else_and_is_reported(tmp_path: Path, garba
     journal.write_bytes(b"".join((*head, garbage, b"\n", last)))
     loaded = store_for(tmp_path).load()
     assert loaded.state is not None
-    assert loaded.state.proven == proofs_of("a", "b")
+    assert loaded.state.verified == proofs_of("a", "b")
     assert loaded.warnings == ((f"1 unreadable line in {journal}: not counted", "state.journal-damaged"),)
 
 
@@ -245,7 +249,7 @@ def test_the_journal_of_another_destination_is_not_believed(tmp_path: Path, dest
     begun(store, state_of(tmp_path), "ours")
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
-    assert loaded.proven == proofs_of("ours")
+    assert loaded.verified == proofs_of("ours")
 
 
 def test_a_journal_without_its_first_line_is_not_believed(tmp_path: Path) -> None:
@@ -253,7 +257,7 @@ def test_a_journal_without_its_first_line_is_not_believed(tmp_path: Path) -> Non
     journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[-1])
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
-    assert loaded.proven == {}
+    assert loaded.verified == {}
 
 
 def test_finishing_drops_the_journal(tmp_path: Path) -> None:
@@ -317,7 +321,7 @@ def test_the_journal_beside_a_corrupt_log_still_counts(tmp_path: Path) -> None:
     begun(store_for(tmp_path), state_of(tmp_path, "a"), "b").log_path.write_bytes(b"{")
     loaded = store_for(tmp_path).load()
     assert loaded.state is not None
-    assert loaded.state.proven == proofs_of("b")
+    assert loaded.state.verified == proofs_of("b")
     assert len(loaded.warnings) == 1
 
 
@@ -331,7 +335,7 @@ def test_a_proof_without_size_and_mtime_is_kept_but_of_no_known_file(tmp_path: P
     put_log(tmp_path, valid_log(**odd))
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
-    assert loaded.proven == {"a": Proof(path="a", size=-1, mtime_ns=-1, etag="e", verified_by="etag")}
+    assert loaded.verified == {"a": Proof(path="a", size=-1, mtime_ns=-1, etag="e", verified_by="etag")}
 
 
 @pytest.mark.parametrize("obstacle", ["folder", "unreadable"])
@@ -389,12 +393,17 @@ def test_a_log_of_the_predecessor_is_read(tmp_path: Path, completed: bool, etag:
     log = predecessors_log(run, {"a": etag, "Data/b": etag}, completed=completed, something="else")
     path = put_log(tmp_path, json.dumps(log, indent=indent).encode())
     loaded = store_for(tmp_path).load()
-    proven = {
+    verified = {
         path: Proof(path=path, size=-1, mtime_ns=-1, etag=etag.strip('"'), verified_by="predecessor")
         for path in ("a", "Data/b")
     }
     assert loaded.state == RunState(
-        run_id="RUN", run_path=str(run), completed=completed, proven=proven, total_local_files=2, by_predecessor=True
+        run_id="RUN",
+        run_path=str(run),
+        completed=completed,
+        verified=verified,
+        total_local_files=2,
+        by_predecessor=True,
     )
     assert loaded.warnings == ()
     assert destination_of_log(path) is None
@@ -406,7 +415,7 @@ def test_its_paths_become_relative_to_its_run_path(tmp_path: Path, run_path: str
     put_log(tmp_path, json.dumps(log).encode())
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
-    assert list(loaded.proven) == ["Data/a"]
+    assert list(loaded.verified) == ["Data/a"]
 
 
 def test_its_files_of_other_places_are_not_taken_for_the_runs(tmp_path: Path) -> None:
@@ -415,7 +424,7 @@ def test_its_files_of_other_places_are_not_taken_for_the_runs(tmp_path: Path) ->
     put_log(tmp_path, json.dumps(log).encode())
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
-    assert list(loaded.proven) == ["a", "/data/runs/RUN_2/a", "/tmp/b"]
+    assert list(loaded.verified) == ["a", "/data/runs/RUN_2/a", "/tmp/b"]
 
 
 # The head of a log
@@ -493,7 +502,7 @@ def test_a_duration_that_is_none_is_not_believed(tmp_path: Path, seconds: object
 def test_the_first_failures_are_read_without_the_rest_of_the_log(tmp_path: Path) -> None:
     store = store_for(tmp_path)
     assert store.failures(20) == {}, "there is no log"
-    state = state_of(tmp_path, *(f"proven {number}" for number in range(50)))
+    state = state_of(tmp_path, *(f"verified {number}" for number in range(50)))
     state = replace(
         state, failed={name: f"why not {name}" for name in ['a"b', "Data/ü\x1b", ' "uploaded_files": {', "last"]}
     )
@@ -540,7 +549,7 @@ def test_the_first_destination_has_the_plain_name(tmp_path: Path, first: Destina
     for destination, path in ((first, "a"), (second, "b")):
         loaded = store_for(tmp_path, destination).load().state
         assert loaded is not None
-        assert loaded.proven == proofs_of(path)
+        assert loaded.verified == proofs_of(path)
         finished(store_for(tmp_path, destination), state_of(tmp_path, path, completed=True))
         assert destination_of_log(store_for(tmp_path, destination).log_path) == destination
     assert set(names_in(uploads(tmp_path))) == {f"RUN{LOG_SUFFIX}", f"{stem}{LOG_SUFFIX}"}
@@ -552,7 +561,7 @@ def test_a_tagged_log_stays_where_it_is_when_the_plain_one_goes(tmp_path: Path) 
     (uploads(tmp_path) / f"RUN{LOG_SUFFIX}").unlink()
     loaded = store_for(tmp_path, ARCHIVE).load().state
     assert loaded is not None
-    assert list(loaded.proven) == ["archive"]
+    assert list(loaded.verified) == ["archive"]
     assert store_for(tmp_path).load() == (None, ())
 
 
@@ -571,7 +580,7 @@ def test_a_corrupt_plain_log_does_not_touch_the_tagged_one(tmp_path: Path) -> No
         finished(store_for(tmp_path, destination), state_of(tmp_path, destination.bucket, completed=True))
     put_log(tmp_path, b"{")
     theirs = store_for(tmp_path, ARCHIVE).load()
-    assert (theirs.state and list(theirs.state.proven), theirs.warnings) == (["archive"], ())
+    assert (theirs.state and list(theirs.state.verified), theirs.warnings) == (["archive"], ())
     assert store_for(tmp_path).load().state is None
     assert store_for(tmp_path, ARCHIVE).load() == theirs
 
@@ -592,7 +601,7 @@ def check_many(root: Path) -> None:
     """Each of MANY finished with one file, named by its tag."""
     for destination in MANY:
         loaded = store_for(root, destination).load()
-        assert (loaded.state and list(loaded.state.proven), loaded.warnings) == ([destination.tag], ())
+        assert (loaded.state and list(loaded.state.verified), loaded.warnings) == ([destination.tag], ())
     assert len(names_in(uploads(root))) == len(MANY)
 
 
@@ -722,7 +731,7 @@ try:
     elif step == "begin":
         store.begin(big)
     elif step == "record":
-        store.record(big.proven.values())
+        store.record(big.verified.values())
     elif step == "save":
         store.save(big)
     else:
@@ -754,7 +763,7 @@ def test_a_full_disk_leaves_the_old_log_and_nothing_half_written(tmp_path: Path,
         assert json.loads(store.log_path.read_bytes())["total_uploaded_files"] == 1
         loaded = store_for(tmp_path).load().state
         assert loaded is not None
-        assert loaded.proven.keys() >= {"a"}
+        assert loaded.verified.keys() >= {"a"}
 
 
 @pytest.mark.parametrize("step", ["prepare", "begin", "save", "finish"])
@@ -808,7 +817,7 @@ def deaths(steps: int) -> st.SearchStrategy[Death]:
 class Logged(NamedTuple):
     """What a log says."""
 
-    proven: dict[str, Proof]
+    verified: dict[str, Proof]
     completed: bool
     failed: int
 
@@ -834,8 +843,8 @@ class OnDisk(NamedTuple):
     @property
     def known(self) -> dict[str, Proof]:
         """What an upload has to go by."""
-        proven = self.log.proven if isinstance(self.log, Logged) else {}
-        return proven | {proof.path: proof for proof in self.journal}
+        verified = self.log.verified if isinstance(self.log, Logged) else {}
+        return verified | {proof.path: proof for proof in self.journal}
 
     @classmethod
     def read(cls, root: Path) -> OnDisk:
@@ -850,7 +859,7 @@ class OnDisk(NamedTuple):
             return cls(content, journal)
         log = json.loads(content)
         assert {key: type(value) for key, value in log.items()} == CONTRACT | OURS
-        return cls(Logged(dict(state.proven), log["completed"], log["total_failed_upload"]), journal)
+        return cls(Logged(dict(state.verified), log["completed"], log["total_failed_upload"]), journal)
 
 
 def read(path: Path) -> bytes | None:
@@ -920,7 +929,7 @@ class Crashes(RuleBasedStateMachine):
         def act() -> None:
             self.store.prepare()
             self.state = self.store.load().state or state_of(self.root)
-            assert self.state.proven == known
+            assert self.state.verified == known
             self.state = replace(self.state, completed=False, failed={})
             self.store.begin(self.state)
 
@@ -930,7 +939,7 @@ class Crashes(RuleBasedStateMachine):
 
     @precondition(lambda self: self.alive)
     @rule(new=st.lists(proofs, max_size=3), death=st.none() | deaths(2))
-    def prove(self, new: list[Proof], death: Death | None) -> None:
+    def verify(self, new: list[Proof], death: Death | None) -> None:
         log, journal = self.disk_has
         prefixes = (new[:number] for number in range(len(new) + 1))
         self.attempt(death, lambda: self.store.record(new), *(OnDisk(log, journal + prefix) for prefix in prefixes))
@@ -977,17 +986,17 @@ class Crashes(RuleBasedStateMachine):
         self.disk_has = self.disk_has._replace(log=path.read_bytes())
 
     def logged(self) -> Logged:
-        return Logged(dict(self.state.proven), self.state.completed, len(self.state.failed))
+        return Logged(dict(self.state.verified), self.state.completed, len(self.state.failed))
 
     @invariant()
     def the_disk_has_what_it_must(self) -> None:
         assert OnDisk.read(self.root) == self.disk_has
 
     @invariant()
-    def nothing_proven_is_forgotten(self) -> None:
+    def nothing_verified_is_forgotten(self) -> None:
         """Completed is said where a call that was completed has said so, and nothing was recorded since."""
         loaded = store_for(self.root).load(set_aside=False)
-        assert (loaded.state.proven if loaded.state else {}) == self.disk_has.known
+        assert (loaded.state.verified if loaded.state else {}) == self.disk_has.known
         said = isinstance(self.disk_has.log, Logged) and self.disk_has.log.completed and not self.disk_has.journal
         assert (loaded.state is not None and loaded.state.completed) is said
 
@@ -1011,7 +1020,7 @@ class Crashes(RuleBasedStateMachine):
 
     def check(self) -> None:
         self.the_disk_has_what_it_must()
-        self.nothing_proven_is_forgotten()
+        self.nothing_verified_is_forgotten()
         self.nothing_else_is_touched()
 
 
@@ -1020,7 +1029,7 @@ def upload(machine: Crashes, stage: str = "", death: Death | None = None) -> boo
     new = [*proofs_of("a", "b").values()]
     stages: dict[str, Callable[[Death | None], None]] = {
         "begin": lambda death: machine.begin(death=death),
-        "prove": lambda death: machine.prove(new=new, death=death),
+        "prove": lambda death: machine.verify(new=new, death=death),
         "finish": lambda death: machine.finish(completed=True, death=death),
     }
     deaths_before = machine.deaths
@@ -1037,7 +1046,7 @@ def nothing(machine: Crashes) -> None:
 
 
 def interrupted(machine: Crashes) -> None:
-    """Killed when all was proven."""
+    """Killed when all was verified."""
     upload(machine, "finish", Death(0))
 
 

@@ -28,7 +28,7 @@ from s3sync.transfer.batches import (
     BatchQueue,
     cost_of,
     into_batches,
-    is_proven,
+    is_verified,
     next_batch,
     smallest_batch,
     split_by_phase,
@@ -223,7 +223,7 @@ def test_anything_at_all_is_something_to_do(paths: list[str], rejected: list[str
     ],
 )
 def test_a_proof_is_of_a_size_and_a_time(proof: Proof | None, same: bool) -> None:
-    assert is_proven(LocalFile("a", 5, 7), {"a": proof} if proof else {}) == same
+    assert is_verified(LocalFile("a", 5, 7), {"a": proof} if proof else {}) == same
 
 
 # Batches

@@ -22,10 +22,10 @@ def store(tmp_path: Path, tiny_run: Path) -> StateStore:
     run = open_run(tiny_run)
     made = StateStore(tmp_path / "log", run, Destination("lab-runs", ""))
     files = local_files.list_files(run).files
-    proven = {file.path: Proof.of(file, "etag", "etag") for file in files}
+    verified = {file.path: Proof.of(file, "etag", "etag") for file in files}
     made.prepare()
     made.save(
-        replace(RunState.of(run), completed=True, finished=now_iso(), proven=proven, total_local_files=len(files))
+        replace(RunState.of(run), completed=True, finished=now_iso(), verified=verified, total_local_files=len(files))
     )
     return made
 

@@ -10,7 +10,7 @@ from s3sync.aws.objects import Absent, ObjectState, RemoteObject, Unknown, Verif
 from s3sync.runs.local_files import LocalFile
 from s3sync.state import Proof
 from s3sync.transfer.choice import EvidenceChoice
-from s3sync.transfer.proof import prove_by_crc32
+from s3sync.transfer.proof import verify_by_crc32
 
 SMALL, LARGE, HUGE = (LocalFile(f"Data/{size}", size, 1) for size in (10_000, 20_000_000, 2_000_000_000))
 OURS = Crc32Sums("AAAAAA==", "BBBBBB==-3")
@@ -56,9 +56,9 @@ def test_a_server_without_checksums_is_known_after_one_file(verify: Verify) -> N
         (Unknown("it hung"), "could not be read back from S3: it hung"),
         (RemoteObject(1, "e", crc32="AAAAAA=="), "S3 has 1 bytes, the disk 20,000,000"),
         (RemoteObject(LARGE.size, "e"), None),
-        (RemoteObject(LARGE.size, "e", crc32="AAAAAA=="), "proven"),
-        (RemoteObject(LARGE.size, "e", crc32="BBBBBB==-3"), "proven"),
-        (RemoteObject(LARGE.size, "e", crc32="BBBBBB=="), "proven"),  # servers that do not say of how many parts
+        (RemoteObject(LARGE.size, "e", crc32="AAAAAA=="), "verified"),
+        (RemoteObject(LARGE.size, "e", crc32="BBBBBB==-3"), "verified"),
+        (RemoteObject(LARGE.size, "e", crc32="BBBBBB=="), "verified"),  # servers that do not say of how many parts
         (RemoteObject(LARGE.size, "e", crc32="CCCCCC=="), "S3 has other bytes: its CRC32 is CCCCCC=="),
         (RemoteObject(LARGE.size, "e", crc32="CCCCCC==-3"), "S3 has other bytes: its CRC32 is CCCCCC==-3"),
         (RemoteObject(LARGE.size, "e", crc32="CCCCCC==-4"), None),  # parts of another size
@@ -66,5 +66,5 @@ def test_a_server_without_checksums_is_known_after_one_file(verify: Verify) -> N
     ],
 )
 def test_a_crc32_proves_a_file_or_not(seen: ObjectState, verdict: str | None) -> None:
-    found = prove_by_crc32(LARGE, seen, OURS)
-    assert found == (Proof.of(LARGE, "e", "checksum") if verdict == "proven" else verdict)
+    found = verify_by_crc32(LARGE, seen, OURS)
+    assert found == (Proof.of(LARGE, "e", "checksum") if verdict == "verified" else verdict)

@@ -9,8 +9,8 @@ import pytest
 from s3sync.aws.objects import RemoteObject
 from s3sync.runs.local_files import LocalFile
 from s3sync.state.run_state import Proof
-from s3sync.transfer.etag_prover import EtagProver
 from s3sync.transfer.etag_trust import EtagTrust
+from s3sync.transfer.etag_verifier import EtagVerifier
 
 FILE = LocalFile("Data/a", 5, 1)
 SEEN = RemoteObject(5, "b" * 32, opaque_etag=True)
@@ -19,8 +19,8 @@ SEEN = RemoteObject(5, "b" * 32, opaque_etag=True)
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_an_encrypted_object_of_the_same_size_is_a_proof_only_if_it_is_ours(is_ours: bool) -> None:
     nothing = cast(Any, None)
-    prover = EtagProver(nothing, nothing, EtagTrust(), lambda _file, _seen: is_ours)
-    verdict = prover.prove({FILE: SEEN}, {FILE.path: "a" * 32})[FILE]
+    verifier = EtagVerifier(nothing, nothing, EtagTrust(), lambda _file, _seen: is_ours)
+    verdict = verifier.verify({FILE: SEEN}, {FILE.path: "a" * 32})[FILE]
     if is_ours:
         assert verdict == Proof.of(FILE, SEEN.etag, "size")
     else:
@@ -53,10 +53,10 @@ def etag_of(path: str) -> str:
 
 def verdicts(asked: Asked, etags: dict[str, str]) -> dict[str, Proof | str]:
     trust, both = EtagTrust(), cast(Any, asked)
-    prover = EtagProver(both, both, trust, lambda _file, _seen: False)
+    verifier = EtagVerifier(both, both, trust, lambda _file, _seen: False)
     files = {path: LocalFile(path, 12, 1) for path in etags}
     seen = {files[path]: RemoteObject(12, etag) for path, etag in etags.items()}
-    found = prover.prove(seen, dict.fromkeys(etags, f"{'a' * 32}-2"))
+    found = verifier.verify(seen, dict.fromkeys(etags, f"{'a' * 32}-2"))
     return {file.path: verdict for file, verdict in found.items()}
 
 
@@ -89,7 +89,7 @@ def test_a_checksum_of_parts_does_not_overrule_an_etag_that_has_to_be_an_md5() -
         right: RemoteObject(12, etag_of("b")),
         wrong: RemoteObject(12, f"{'f' * 32}-2", crc32="AAAAAA==-2"),
     }
-    prover = EtagProver(both, both, EtagTrust(), lambda _file, _seen: False)
-    found = prover.prove(seen, {"b": etag_of("b"), "c": etag_of("c")})
+    verifier = EtagVerifier(both, both, EtagTrust(), lambda _file, _seen: False)
+    found = verifier.verify(seen, {"b": etag_of("b"), "c": etag_of("c")})
     assert isinstance(found[right], Proof)
     assert str(found[wrong]).startswith("S3 has other bytes: ETag")

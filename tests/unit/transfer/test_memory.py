@@ -68,7 +68,7 @@ def test_a_listing_of_s3_is_parsed_object_by_object() -> None:
 
 def test_a_log_is_written_in_pieces() -> None:
     proofs = {path: Proof.of(LocalFile(path, 5, 1_700_000_000_000_000_000), "a" * 32, "etag") for path in paths_of()}
-    state = RunState(run_id="RUN", run_path="/data/RUN", proven=proofs)
+    state = RunState(run_id="RUN", run_path="/data/RUN", verified=proofs)
     where = (Path("/data/RUN"), Destination("lab-runs", ""))
     log = to_json(state, *where)
     size, _, most = measured(lambda: sum(len(piece) for piece in to_pieces(state, *where)))

@@ -65,7 +65,7 @@ def test_a_run_with_the_longest_name(tmp_path: Path, name: str) -> None:
 
 
 def test_keys_whose_names_are_the_same_on_disk_are_never_one_file(tmp_path: Path) -> None:
-    """On a file system that ignores case: `A` was accepted, and `a` arrives; or `a` was proven by the file of `A`."""
+    """On a file system that ignores case: `A` was accepted, and `a` arrives; or `a` was verified by the file of `A`."""
     folder = folder_of(tmp_path)
     (folder.arrivals / "a").write_text("of A")
     assert folder.accept("a", -1) == ""

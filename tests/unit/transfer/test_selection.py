@@ -34,8 +34,8 @@ def test_a_manifest_that_has_changed_drops_the_proofs_of_the_files_that_it_names
     assert with_same_checksums(same, listing, checksums) == same
     before = same | proofs_of(replace(MANIFEST, mtime_ns=6))
     assert with_same_checksums(before, listing, checksums).keys() == {MANIFEST.path, OTHER.path}
-    unproven = proofs_of(DATA, OTHER)
-    assert with_same_checksums(unproven, listing, checksums).keys() == {OTHER.path}
+    unverified = proofs_of(DATA, OTHER)
+    assert with_same_checksums(unverified, listing, checksums).keys() == {OTHER.path}
 
 
 @pytest.mark.parametrize(("mtime_ns", "ctime_ns"), [(9, 1), (1, 9)])

@@ -151,7 +151,7 @@ def test_the_jobs_of_a_cluster_are_given_the_same_rules(tmp_path: Path) -> None:
         resumed=False,
         manifest=None,
         amount=nothing,
-        proven=nothing,
+        verified=nothing,
         sent=nothing,
         seconds=0.0,
     )

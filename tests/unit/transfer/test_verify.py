@@ -38,7 +38,7 @@ def test_a_file_that_came_during_the_comparison_is_a_difference_unless_it_is_exc
 ) -> None:
     def compare_all(found: Verification, *_others: Any) -> None:
         found.remote, found.extra = {}, []
-        found.proven += [Proof.of(file, "etag", "etag") for file in found.selection.files]
+        found.verified += [Proof.of(file, "etag", "etag") for file in found.selection.files]
         if new:
             (tiny_run / new).write_text("new")
 
@@ -56,14 +56,21 @@ def test_a_file_that_came_during_the_comparison_is_a_difference_unless_it_is_exc
     assert list(found.differing) == ([] if is_identical else [new])
 
 
-@pytest.mark.parametrize("field", ["proven", "extra", "by_size", "differing"])
+@pytest.mark.parametrize("field", ["verified", "extra", "by_size", "differing"])
 def test_disk_and_s3_are_identical_only_if_nothing_speaks_against_it(tiny_run: Path, field: str) -> None:
     run = open_run(tiny_run)
     listing = local_files.list_files(run)
     to = Destination("lab-runs", "")
-    proven = [Proof.of(file, "etag", "etag") for file in listing.files]
-    found = Verification(run, request_to(run), select_files(run, listing, to, ()), proven=proven, extra=[], remote={})
-    against = {"proven": [], "extra": ["more"], "by_size": proven[:1], "differing": {"Data/first.cbcl": "not in S3"}}
+    verified = [Proof.of(file, "etag", "etag") for file in listing.files]
+    found = Verification(
+        run, request_to(run), select_files(run, listing, to, ()), verified=verified, extra=[], remote={}
+    )
+    against = {
+        "verified": [],
+        "extra": ["more"],
+        "by_size": verified[:1],
+        "differing": {"Data/first.cbcl": "not in S3"},
+    }
     assert found.identical
     setattr(found, field, against[field])
     assert not found.identical
@@ -73,8 +80,10 @@ def test_a_manifest_that_could_not_be_written_is_a_failure(tiny_run: Path) -> No
     run = open_run(tiny_run)
     listing = local_files.list_files(run)
     to = Destination("lab-runs", "")
-    proven = [Proof.of(file, "etag", "etag") for file in listing.files]
-    found = Verification(run, request_to(run), select_files(run, listing, to, ()), proven=proven, extra=[], remote={})
+    verified = [Proof.of(file, "etag", "etag") for file in listing.files]
+    found = Verification(
+        run, request_to(run), select_files(run, listing, to, ()), verified=verified, extra=[], remote={}
+    )
     assert found.ok
     found.manifest_error = "/out/manifest.tsv is not written: No space left on device"
     assert found.identical
@@ -103,4 +112,4 @@ def test_a_file_that_changed_while_it_was_compared_is_no_proof(tiny_run: Path) -
     with contextlib.closing(hasher):
         Comparison(found, cast(Any, None), hasher).run(StopRequest())
     assert found.differing == {"Data/first.cbcl": "changed while it was compared"}
-    assert len(found.proven) == len(chosen.files) - 1
+    assert len(found.verified) == len(chosen.files) - 1

@@ -1,4 +1,4 @@
-"""Prove files by ETags, on servers whose ETags may not be MD5s.
+"""Verify files by ETags, on servers whose ETags may not be MD5s.
 
 Whether an unexpected ETag means other bytes is found out once for each kind of ETag, by reading one object back. Until
 that has shown the bytes of the disk, and as soon as any ETag of the kind is an MD5, an unexpected ETag is a mismatch.
@@ -16,7 +16,7 @@ from s3sync.aws.digests import Split
 from s3sync.runs import LocalFile
 from s3sync.state import Proof
 from s3sync.transfer.etag_trust import EtagTrust
-from s3sync.transfer.proof import Evidence, Mismatch, composed_checksums, kind_of, prove_object
+from s3sync.transfer.proof import Evidence, Mismatch, composed_checksums, kind_of, verify_object
 
 _WITHOUT_PART_COUNT = ("multipart, -0", "multipart, -1")  # of servers that leave out the number of parts
 _MAX_FUTILE = 4  # objects of a kind of ETags that are asked for their parts, if that proves none of them
@@ -35,19 +35,19 @@ class PartEvidence(Evidence, Protocol):
     def part_size(self, size: int) -> int | None: ...
 
 
-class EtagProver:
-    """Proves files by the ETags of their objects, as far as the ETags of the destination can be trusted."""
+class EtagVerifier:
+    """Verifies files by the ETags of their objects, as far as the ETags of the destination can be trusted."""
 
     def __init__(
         self, reader: objects.ObjectReader, evidence: PartEvidence, trust: EtagTrust, may_trust: MayTrust
     ) -> None:
-        """`may_trust` returns whether an object is proven by its size where ETags are opaque, like our own uploads."""
+        """`may_trust` returns whether an object is verified by its size where ETags are opaque, as our uploads are."""
         self._reader = reader
         self._evidence = evidence
         self._trust = trust
         self._may_trust = may_trust
 
-    def prove(
+    def verify(
         self, seen: Mapping[LocalFile, objects.ObjectState], expected: Mapping[str, str], *, by_size: bool = False
     ) -> dict[LocalFile, Proof | str]:
         """Return the proof of each file, or why there is none. `expected` are ETags by path; `by_size` ignores them.
@@ -68,22 +68,22 @@ class EtagProver:
         for file, item in sorted(
             seen.items(), key=lambda pair: _is_plain_match(pair[0], pair[1], expected), reverse=True
         ):
-            found[file] = verdict = self._prove_one(file, item, None if by_size else expected.get(file.path))
+            found[file] = verdict = self._verify_one(file, item, None if by_size else expected.get(file.path))
             if isinstance(verdict, Proof):
                 self._trust.learn_from(verdict)
         if not by_size:
-            self._prove_by_parts(seen, expected, found)
+            self._verify_by_parts(seen, expected, found)
         for kind, files in _by_kind(found):
             self._decide_by_kind(kind, files, seen, expected, found)
         return found
 
-    def _prove_by_parts(
+    def _verify_by_parts(
         self,
         seen: Mapping[LocalFile, objects.ObjectState],
         expected: Mapping[str, str],
         found: dict[LocalFile, Proof | str],
     ) -> None:
-        """Prove files that S3 has in parts of unusual sizes, for which it is asked.
+        """Verify files that S3 has in parts of unusual sizes, for which it is asked.
 
         This ends for a kind of ETags if the first few prove nothing, and none is known to be an MD5.
         """
@@ -121,9 +121,9 @@ class EtagProver:
                         return Proof.of(file, item.etag, "checksum")
         return None
 
-    def _prove_one(self, file: LocalFile, seen: objects.ObjectState, expected: str | None) -> Proof | str:
+    def _verify_one(self, file: LocalFile, seen: objects.ObjectState, expected: str | None) -> Proof | str:
         try:
-            verdict = prove_object(file, seen, expected, self._evidence, self._trust.are_md5s)
+            verdict = verify_object(file, seen, expected, self._evidence, self._trust.are_md5s)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
         if isinstance(verdict, str) or verdict.verified_by != "size" or expected is None:
@@ -175,7 +175,7 @@ def _is_plain_match(file: LocalFile, seen: objects.ObjectState, expected: Mappin
 
 
 def _may_have_other_parts(file: LocalFile, seen: objects.RemoteObject, verdict: Proof | str) -> bool:
-    """Return whether the sizes of an object's parts may prove it; a listing does not show enough for that."""
+    """Return whether the sizes of an object's parts may verify it; a listing does not show enough for that."""
     if seen.listed or seen.size != file.size or etag.number_of_parts(seen.etag) < 2:
         return False
     if isinstance(verdict, Proof) and verdict.verified_by != "size":
@@ -184,7 +184,7 @@ def _may_have_other_parts(file: LocalFile, seen: objects.RemoteObject, verdict: 
 
 
 def _needs_head(file: LocalFile, seen: objects.ObjectState, verdict: Proof | str) -> bool:
-    """Return whether a file is unproven only by the ETag in a listing."""
+    """Return whether a file is unverified only by the ETag in a listing."""
     return (
         isinstance(seen, objects.RemoteObject)
         and seen.listed

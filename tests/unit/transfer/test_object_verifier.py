@@ -1,4 +1,4 @@
-"""What is proven of files that cannot be read."""
+"""What is verified of files that cannot be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from s3sync.runs import LocalFile
 from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.etag_trust import EtagTrust
 from s3sync.transfer.hashing import FileHashes
-from s3sync.transfer.prover import Prover
+from s3sync.transfer.object_verifier import ObjectVerifier
 
 FILE = LocalFile("Data/a.cbcl", 3, 0)
 SEEN = RemoteObject(3, "a" * 32, listed=True)
@@ -40,18 +40,18 @@ class Hashes:
 
 
 def verdict(verify: Verify, hashes: dict[str, FileHashes], *, has_manifest: bool) -> Any:
-    prover = Prover(
+    verifier = ObjectVerifier(
         cast("Any", Reader()),
         cast("Any", Hashes(has_manifest=has_manifest)),
         EtagTrust(),
         EvidenceChoice(verify, DEFAULT_MULTIPART),
         lambda _file, _seen: True,
     )
-    return prover.verdicts({FILE: SEEN}, hashes, ())[FILE]
+    return verifier.verdicts({FILE: SEEN}, hashes, ())[FILE]
 
 
 @pytest.mark.parametrize("verify", ["auto", "etag", "checksum", "size"])
-def test_a_file_that_the_instrument_took_a_checksum_of_is_not_proven_unread(verify: Verify) -> None:
+def test_a_file_that_the_instrument_took_a_checksum_of_is_not_verified_unread(verify: Verify) -> None:
     assert verdict(verify, {}, has_manifest=True) == "cannot be read"
 
 

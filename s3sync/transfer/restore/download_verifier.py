@@ -1,4 +1,4 @@
-"""Prove that files on disk have the bytes that S3 has, and those that the upload recorded."""
+"""Verify that files on disk have the bytes that S3 has, and those that the upload recorded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import NamedTuple
 from s3sync.aws import etag, objects
 from s3sync.runs import LocalFile, Run, local_files, run_folder
 from s3sync.state import Proof
-from s3sync.transfer.etag_prover import EtagProver
 from s3sync.transfer.etag_trust import EtagTrust
+from s3sync.transfer.etag_verifier import EtagVerifier
 from s3sync.transfer.file_digests import FileDigests
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.restore.plan import RestorePlan
@@ -23,15 +23,15 @@ _NOT_DOWNLOADED = "not downloaded"
 
 
 class Verdicts(NamedTuple):
-    """What proved each file, by path, and why the others are not proven; `files` are as they were before the proof."""
+    """What verified each file, by path, and why the others are not verified; `files` are as they were before that."""
 
-    proven: dict[str, str]
+    verified: dict[str, str]
     failed: dict[str, str]
     files: dict[str, LocalFile]
 
 
-class Prover:
-    """Proves files of one folder against the objects of a run. Close it at the end."""
+class DownloadVerifier:
+    """Verifies files of one folder against the objects of a run. Close it at the end."""
 
     def __init__(self, session: RestoreSession, plan: RestorePlan, folder: Path) -> None:
         request, share = session.request, session.share
@@ -45,25 +45,25 @@ class Prover:
             md5=request.manifest is not None,
             turn=share.hashing_turn if share.machine.is_shared else contextlib.nullcontext,
         )
-        self._etag_prover = EtagProver(session.reader, self._hasher.digests, EtagTrust(), self._may_trust)
+        self._etag_verifier = EtagVerifier(session.reader, self._hasher.digests, EtagTrust(), self._may_trust)
 
     def close(self) -> None:
         """Cancel the hashing that has not begun."""
         self._hasher.close()
 
-    def prove(self, paths: Sequence[str]) -> Verdicts:
-        """Return which of these files are proven. Raises StoppedError."""
+    def verify(self, paths: Sequence[str]) -> Verdicts:
+        """Return which of these files are verified. Raises StoppedError."""
         now = local_files.restat_all(self._run, paths)
         files = [file for path in paths if (file := now[path])]
         failed = {path: _NOT_DOWNLOADED for path in paths if not now[path]}
         self._hasher.start(files, {file.path: self._remote[file.path].etag for file in files})
         hashed = self._hasher.hashed(files)
         seen: dict[LocalFile, objects.ObjectState] = {file: self._remote[file.path] for file in files}
-        verdicts = self._etag_prover.prove(
+        verdicts = self._etag_verifier.verify(
             {file: item for file, item in seen.items() if file.path in hashed},
             {path: found.etag for path, found in hashed.items()},
         )
-        proven = {}
+        verified = {}
         for file in files:
             verdict = verdicts.get(file, "cannot be read on disk")
             if not isinstance(verdict, str):
@@ -71,8 +71,8 @@ class Prover:
             if isinstance(verdict, str):
                 failed[file.path] = verdict
             else:
-                proven[file.path] = verdict.verified_by
-        return Verdicts(proven, failed, {file.path: file for file in files})
+                verified[file.path] = verdict.verified_by
+        return Verdicts(verified, failed, {file.path: file for file in files})
 
     def _may_trust(self, _file: LocalFile, _seen: objects.RemoteObject) -> bool:
         """Return whether the size proves an object that has neither MD5 nor checksum: only if the user accepts it."""

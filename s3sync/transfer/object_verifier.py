@@ -1,4 +1,4 @@
-"""Read back the objects of files, and prove each file by the evidence that was chosen for it."""
+"""Read back the objects of files, and verify each file by the evidence that was chosen for it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from s3sync.runs import LocalFile
 from s3sync.state import Proof
 from s3sync.transfer import proof, receipt_check
 from s3sync.transfer.choice import EvidenceChoice
-from s3sync.transfer.etag_prover import EtagProver
 from s3sync.transfer.etag_trust import EtagTrust
+from s3sync.transfer.etag_verifier import EtagVerifier
 from s3sync.transfer.hashing import FileHashes, Hasher
 
 IsOurs = Callable[[LocalFile, objects.RemoteObject], bool]
 
 
-class Prover:
-    """Proves files of one run; `is_ours` says which objects this call has sent."""
+class ObjectVerifier:
+    """Verifies files of one run; `is_ours` says which objects this call has sent."""
 
     def __init__(
         self, reader: objects.ObjectReader, hasher: Hasher, trust: EtagTrust, choice: EvidenceChoice, is_ours: IsOurs
@@ -28,7 +28,7 @@ class Prover:
         self._choice = choice
         self._is_ours = is_ours
         self._trust = trust
-        self._etag_prover = EtagProver(reader, hasher.digests, trust, is_ours)
+        self._etag_verifier = EtagVerifier(reader, hasher.digests, trust, is_ours)
 
     @property
     def needs_hashes(self) -> bool:
@@ -84,7 +84,7 @@ class Prover:
             for file, item in seen.items()
             if file not in found and (file.path in was_read or not self.needs_hashes)
         }
-        found.update(self._etag_prover.prove(readable, etags, by_size=by_size))
+        found.update(self._etag_verifier.verify(readable, etags, by_size=by_size))
         return {file: self._reject_older_object(file, item, found, rejected) for file, item in seen.items()}
 
     def _read_back_by_etag(
@@ -111,7 +111,7 @@ class Prover:
                 continue
             if isinstance(item, objects.RemoteObject) and self._is_ours(file, item):
                 self._choice.note_object(item)
-            verdict = proof.prove_by_crc32(file, item, sums)
+            verdict = proof.verify_by_crc32(file, item, sums)
             if verdict is not None:
                 found[file] = verdict
         return found
@@ -126,7 +126,7 @@ class Prover:
         return self._hasher.digests.fallback_etags([f for f in seen if self._sums(f, hashes) and f not in found])
 
     def _sums(self, file: LocalFile, hashes: Mapping[str, FileHashes]) -> digests.Crc32Sums | None:
-        """Return the CRC-32 of a file that is proven by it; None if other evidence was chosen."""
+        """Return the CRC-32 of a file that is verified by it; None if other evidence was chosen."""
         hashed = hashes.get(file.path)
         return hashed.sums if hashed and self._choice.compares_bytes else None
 
