@@ -252,8 +252,10 @@ def size_on_disk(target: Path, path: str) -> int:
 
 
 def _change_mode(path: str | Path | int, mode: int) -> None:
+    """Set the mode. A folder keeps the bit that makes everything in it belong to its group."""
     with contextlib.suppress(PermissionError):  # on a file system without modes
-        os.chmod(path, mode)
+        present = os.stat(path).st_mode
+        os.chmod(path, mode | (present & stat.S_ISGID if stat.S_ISDIR(present) else 0))
 
 
 def _size_of(file: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,21 @@ def test_a_file_system_that_gives_all_files_one_owner_and_mode(
         folder_of(tmp_path)  # somebody else's, or open to others: a new file here has another owner or mode
     with_status(monkeypatch, "fstat", **fields)
     folder_of(tmp_path).close()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_restored_run_belongs_to_the_group_of_its_directory(tmp_path: Path, is_new: bool) -> None:
+    """Labs set this bit, so that what each user writes there is for the whole group."""
+    tmp_path.chmod(0o2755)
+    folder = folder_of(tmp_path)
+    for parent in (folder.arrivals, folder.ready):
+        (parent / "Data").mkdir()
+    (folder.arrivals / "Data" / "1.cbcl").write_text("1")
+    assert folder.accept("Data/1.cbcl", -1) == ""
+    if is_new:
+        assert folder.become_target()
+    else:
+        assert dict(folder.add_to_target(["Data/1.cbcl"])) == {}
+    folder.close()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder.target, *folder.target.rglob("*"))}
+    assert modes == {"RUN": 0o2755, "Data": 0o2755, "1.cbcl": 0o644}
