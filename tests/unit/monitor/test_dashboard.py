@@ -111,6 +111,14 @@ def test_the_page_says_of_each_run_what_is_known_of_it() -> None:
     assert shown.attributes("body") == [{"data-since": str(int(NOW)), "data-usual": "10800"}]
 
 
+def test_the_style_names_only_classes_that_the_page_has() -> None:
+    rows = [replace(DONE, state=state) for state in history.STATES]
+    shown = parsed(FAILED, *rows, replace(DONE, is_uploading=True))
+    used = {name for _, attributes in shown.elements for name in (attributes.get("class") or "").split()}
+    used.update(re.findall(r'classList\.\w+\("(\w+)"', shown.inline["script"]))
+    assert set(re.findall(r"\.([a-z]\w*)", shown.inline["style"])) <= used
+
+
 def test_without_a_problem_all_is_well() -> None:
     shown = parsed(DONE)
     assert "All is well No complete run is waiting to be uploaded." in shown.text
