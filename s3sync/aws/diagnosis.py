@@ -32,6 +32,7 @@ _NOT_ERRORS = ("warning: ", "upload: ")
 
 _ASSUMING = r"AssumeRole\w*|GetRoleCredentials|GetSessionToken"
 _LOGGING_IN = r"CreateToken|CreateOAuth2Token|GetRoleCredentials"
+_BUSY_KMS = r"KMS\.\w*(Throttl|LimitExceeded|Internal|Timeout|Unavailable)\w*"  # which KMS asks to try again
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ _RULES = (
         message=r"x-amz-(sdk-)?checksum|x-amz-trailer|UNSIGNED-PAYLOAD-TRAILER|trailer block|Unsupported header|"
         r"invalid header",
     ),
-    _Rule(causes.KMS_KEY, r"KMS\.\w+"),
+    _Rule(causes.KMS_KEY, rf"(?!{_BUSY_KMS})KMS\.\w+"),
     _Rule(causes.KMS_DENIED, r"AccessDenied\w*", message=r"\bkms:"),
     _Rule(causes.FULL, r"\w*QuotaExceeded\w*|\w*StorageFull|InsufficientStorage\w*|507"),
     _Rule(causes.TOO_LARGE, r"413|EntityTooLarge|RequestEntityTooLarge"),
@@ -118,7 +119,8 @@ _TRANSIENT = (
     ),
     (
         causes.SERVER_ERROR,
-        r"ServiceUnavailable|\w*NotInitialized|Internal(Error|Failure)|RequestTimeout\w*|OperationAborted|50[024]",
+        r"ServiceUnavailable|\w*NotInitialized|Internal(Error|Failure)|RequestTimeout\w*|OperationAborted|50[024]|"
+        + _BUSY_KMS,
     ),
     (causes.CLOCK, r"RequestTimeTooSkewed"),  # also of a request that waited too long before it was sent
 )

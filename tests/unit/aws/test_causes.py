@@ -144,6 +144,10 @@ def test_causes_that_cannot_pass_by_themselves(before: str, text: str, cause_id:
         ("SlowDownWrite", "s3.throttled"),
         ("XMinioServerNotInitialized", "s3.server-error"),
         ("OperationAborted", "s3.server-error"),
+        ("KMS.ThrottlingException", "s3.server-error"),
+        ("KMS.KMSInternalException", "s3.server-error"),
+        ("KMS.KeyUnavailableException", "s3.server-error"),
+        ("KMS.DependencyTimeoutException", "s3.server-error"),
     ],
 )
 def test_what_a_busy_server_answers_may_pass(code: str, cause_id: str) -> None:
