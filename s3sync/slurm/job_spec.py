@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -57,9 +58,11 @@ def spec_to_json(spec: JobSpec) -> Any:
 
 
 def spec_from_json(facts: Any) -> JobSpec:
-    """Return the specification that `spec_to_json` wrote. Raises ValueError."""
+    """Return the specification that `spec_to_json` wrote, maybe in an older version. Raises ValueError."""
     from pydantic import TypeAdapter
 
+    with contextlib.suppress(LookupError, TypeError, AttributeError):
+        facts["handover"].setdefault("verified", facts["handover"].pop("proven"))  # the key of older versions
     spec: JobSpec = TypeAdapter(JobSpec).validate_python(facts)
     return spec
 

@@ -22,7 +22,7 @@ from s3sync.patterns import Pattern
 from s3sync.runs.local_files import LocalFile
 from s3sync.slurm import broken_nodes, job_status, shards
 from s3sync.slurm.client import SlurmOptions, parse_options
-from s3sync.slurm.job_spec import JobSpec, Result
+from s3sync.slurm.job_spec import JobSpec, Result, spec_from_json, spec_to_json
 from s3sync.slurm.start_marks import FailedStart
 from s3sync.slurm.submission import script_of
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
@@ -122,6 +122,13 @@ def test_nodes_to_avoid_come_to_those_that_the_user_keeps_off(options: str) -> N
 
 
 # The work folder
+
+
+def test_an_upload_that_an_older_version_submitted_is_read(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path)
+    facts = spec_to_json(replace(spec, handover=replace(spec.handover, verified=FileTotals(2, 5))))
+    facts["handover"]["proven"] = facts["handover"].pop("verified")
+    assert spec_from_json(facts).handover.verified == FileTotals(2, 5)
 
 
 def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: WorkFolder, tmp_path: Path) -> None:
