@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,5 +33,7 @@ class ProcessConfigs:
         path = self._folder / name
         with self._lock:
             if not path.exists():  # the sender of the completion object uses the same folder
-                settings.write_config(self._environ, wanted, path)
+                partial = self._folder / f"{name}.{uuid.uuid4().hex}"  # a full disk may leave one that lacks settings
+                settings.write_config(self._environ, wanted, partial)
+                partial.rename(path)
         return path
