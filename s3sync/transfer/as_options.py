@@ -27,7 +27,9 @@ def place_options(destination: Destination, bucket_owner: str, profile: Profile)
 
 def program_options(aws_command: str | None, log_dir: str) -> list[str]:
     """Return the options of any command that name the AWS CLI and the directory of the logs, unless they are empty."""
-    return _named(("aws-command", aws_command and os.path.abspath(aws_command)), ("log-dir", log_dir))
+    if aws_command and "/" in aws_command:  # else it is a program on PATH
+        aws_command = os.path.abspath(aws_command)
+    return _named(("aws-command", aws_command), ("log-dir", log_dir))
 
 
 def upload_options(request: UploadRequest, log_dir: str, classes_in_s3: Iterable[str] = ()) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from s3sync.aws.destination import Profile, Storage, parse_destination
 from s3sync.commands import command_line, upload
@@ -12,7 +15,7 @@ from s3sync.patterns import Pattern
 from s3sync.runs import Run
 from s3sync.runs.run_folder import RunInfo
 from s3sync.state import log_dir
-from s3sync.transfer.as_options import upload_options
+from s3sync.transfer.as_options import program_options, upload_options
 from s3sync.transfer.bandwidth import parse_schedule
 from s3sync.transfer.hook import Hook
 from s3sync.transfer.request import UploadRequest
@@ -75,6 +78,13 @@ def test_every_setting_of_a_request_is_in_the_suggested_command(tiny_run: Path, 
 def test_defaults_are_not_named(tiny_run: Path) -> None:
     words = upload_options(request_to(run_at(tiny_run)), "")
     assert words == ["--bucket", "lab-runs", "--recheck"]
+
+
+@pytest.mark.parametrize(
+    ("command", "named"), [("aws2", "aws2"), ("./aws", f"{os.getcwd()}/aws"), ("/opt/aws", "/opt/aws")]
+)
+def test_a_cli_on_path_is_named_as_it_was_given(command: str, named: str) -> None:
+    assert program_options(command, "") == ["--aws-command", named]
 
 
 def test_the_class_of_all_objects_in_s3_is_requested_for_the_others(tiny_run: Path, tmp_path: Path) -> None:
