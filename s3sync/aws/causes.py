@@ -154,6 +154,9 @@ KMS_KEY = Cause(
     advice="check that the key of --sse-kms-key-id or of the bucket exists and is enabled",
     joint=_FOR,
 )
+KMS_KEY_OF_OBJECT = replace(  # objects that were sent at different times may have different keys
+    KMS_KEY, advice="enable the key that the objects were encrypted with", may_be_one_key=True
+)
 FULL = Cause(
     id="s3.full",
     what="the storage is full",

@@ -68,6 +68,7 @@ _RULES = (
         message=r"x-amz-(sdk-)?checksum|x-amz-trailer|UNSIGNED-PAYLOAD-TRAILER|trailer block|Unsupported header|"
         r"invalid header",
     ),
+    _Rule(causes.KMS_KEY_OF_OBJECT, rf"(?!{_BUSY_KMS})KMS\.\w+", r"GetObject"),
     _Rule(causes.KMS_KEY, rf"(?!{_BUSY_KMS})KMS\.\w+"),
     _Rule(causes.KMS_DENIED, r"AccessDenied\w*", message=r"\bkms:"),
     _Rule(causes.FULL, r"\w*QuotaExceeded\w*|\w*StorageFull|InsufficientStorage\w*|507"),

@@ -31,6 +31,7 @@ _REJECTED = _MISSING | {"MalformedXML", "InvalidArgument", "InvalidRequest", _FR
 _UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
 _LOCAL = frozenset({"", *STORAGE_CLASSES}) - {*ARCHIVES}  # classes whose objects a server need not fetch from elsewhere
 _DENIALS = (causes.DENIED.id, causes.DENIED_WITHOUT_REASON.id)
+_OF_ONE_OBJECT = (*_DENIALS, causes.KMS_KEY_OF_OBJECT.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ class RestoreAccess:
         """Raise AwsError for a cause that says nothing about this object, or that may pass."""
         causes_found = (diagnosis.fatal_cause, diagnosis.unreachable_cause, diagnosis.transient_cause)
         cause = next(filter(None, (find(result.errors) for find in causes_found)), None)
-        if result.killed_reason or (cause and cause.id not in _DENIALS):
+        if result.killed_reason or (cause and cause.id not in _OF_ONE_OBJECT):
             raise result.to_error(self._remote.url(path), cause)
 
 

@@ -173,6 +173,14 @@ def test_the_same_command_continues_after_a_failure(lab: Lab, server: S3Server, 
     assert server.counters["GetObject"] == len(tree(gone)) + 9
 
 
+def test_an_object_whose_kms_key_is_disabled_does_not_stop_the_others(lab: Lab, server: S3Server, gone: Path) -> None:
+    disabled = Fault("status", status=400, code="KMS.DisabledException", key_contains="RunInfo.xml", count=None)
+    disabled.method, disabled.operation = "GET", "GetObject"
+    server.add_fault(disabled)
+    result = restore(lab, gone, "--json")
+    assert (result.code, list(result.json["failed"])) == (1, ["RunInfo.xml"]), result.out + result.err
+
+
 def test_a_completion_object_is_compared_and_has_the_times(lab: Lab, server: S3Server, small_run: Path) -> None:
     assert lab.upload(small_run, "--completion-object").code == 0
     saved = small_run.parent.parent / "saved"

@@ -156,6 +156,13 @@ def test_what_a_busy_server_answers_may_pass(code: str, cause_id: str) -> None:
     assert fatal_cause([operation(code, "Please try again.", "ListObjectsV2")]) is None
 
 
+@pytest.mark.parametrize(("name", "may_be_one_key"), [("PutObject", False), ("GetObject", True)])
+def test_objects_may_have_different_kms_keys_but_files_to_send_have_one(name: str, may_be_one_key: bool) -> None:
+    cause = fatal_cause([operation("KMS.DisabledException", "arn:aws:kms:eu-west-2:1:key/a is disabled.", name)])
+    assert cause
+    assert (cause.id, cause.may_be_one_key) == ("s3.unusable-kms-key", may_be_one_key)
+
+
 def test_a_refusal_by_kms_names_the_permissions_of_the_key() -> None:
     message = "User: arn:aws:iam::1:user/a is not authorized to perform: kms:GenerateDataKey on resource: ..."
     cause = fatal_cause([operation("AccessDenied", message)])

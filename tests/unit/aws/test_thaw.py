@@ -106,6 +106,7 @@ class Server:
         ({"get-object": "InvalidRange"}, "STANDARD", None),  # without a byte
         ({"get-object": "AccessDenied"}, "STANDARD", False),
         ({"get-object": "NoSuchKey"}, "STANDARD", False),
+        ({"get-object": "KMS.DisabledException"}, "STANDARD", False),
         ({"head-object": "403"}, "GLACIER", False),
         ({"head-object": "403"}, "CLOUDTIER", False),
         ({}, "GLACIER", None),
