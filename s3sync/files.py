@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 _MAX_JSON_BYTES = 256 * 1024 * 1024  # this program writes no larger file
+_TRIAL = b"s3sync" * 100  # more than a lease has; an empty file also fits on a full disk
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)  # as on NFS
 _MAX_NAME_CHARS = 30  # of the file's and the host's name in a temporary name: a name has at most 255 bytes
 
 
@@ -123,8 +125,28 @@ def check_writable(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.lstat(path)  # raises if the name is too long, unlike the name of the temporary file
     temporary = _temporary(path)
-    write_synced(temporary, b"")
-    temporary.unlink()
+    try:
+        write_synced(temporary, _TRIAL)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def trial_file(folder: Path) -> Iterator[int]:
+    """Create a private file without a name in a folder, or in the nearest one above that exists, and write to it.
+
+    Yields its descriptor. Nothing of it is ever seen, except for a moment on file systems without such files. Raises
+    OSError as a new file would, e.g. without free space or inodes, or if a quota is used up.
+    """
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    descriptor = _open_nameless(folder)
+    try:
+        write_all(descriptor, _TRIAL)
+        os.fsync(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def write_synced(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -217,6 +239,20 @@ def _is_open(folder: Path) -> bool:
         return bool(folder.stat().st_mode & stat.S_IXOTH)
     except OSError:
         return False
+
+
+def _open_nameless(folder: Path) -> int:
+    """Open a new file that has no name, or none any more. Raises OSError."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(folder, flags | os.O_TMPFILE, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+    temporary = _temporary(folder / "trial")
+    descriptor = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary.unlink()
+    return descriptor
 
 
 def _temporary(path: Path) -> Path:

@@ -98,7 +98,7 @@ class LogStream:
 def configure(log_dir: Path, level: str) -> None:
     """Write messages of `level` and above to the main log, and warnings also to stderr. Raises StateError."""
     path = log_dir / MAIN_LOG
-    with explained("write", path, "change log_dir in the config", id="state.main-log-unwritable"):
+    with _explain_open(path):
         make_private_folder(log_dir)
         main = _MainLog(path, encoding="utf-8", errors="backslashreplace")
         path.chmod(0o600)
@@ -107,6 +107,13 @@ def configure(log_dir: Path, level: str) -> None:
     seen.setLevel(logging.WARNING)
     seen.setFormatter(_OneLine("s3sync: %(message)s"))
     logging.basicConfig(level=level, handlers=[main, seen], force=True)
+
+
+def require_writable(log_dir: Path) -> None:
+    """Raise the StateError that `configure` would raise for a main log that exists. Changes nothing."""
+    path = log_dir / MAIN_LOG
+    with _explain_open(path), contextlib.suppress(FileNotFoundError):
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def main_log() -> logging.FileHandler | None:
@@ -130,6 +137,10 @@ def rotate(log_dir: Path, today: str = "") -> None:
         path.rename(path.with_name(f"{MAIN_LOG}.{began}{f'.{again}' if again else ''}"))
         for name in old_names[: 1 - _KEPT_LOGS]:
             (log_dir / name).unlink()
+
+
+def _explain_open(path: Path) -> contextlib.AbstractContextManager[None]:
+    return explained("write", path, "change log_dir in the config", id="state.main-log-unwritable")
 
 
 def _first_day(path: Path) -> str:

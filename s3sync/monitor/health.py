@@ -55,6 +55,7 @@ def verdict_of(history: History, scans: ScanStatus) -> Verdict:
         if problem.key.startswith(KEY_PREFIX):  # present problems of restores are known, so this one is over
             continue
         (alerts if problem.kind == "alert" else problems)[problem.key] = problem
+    alerts.update((alert.key, alert) for alert in scans.alerts)
     problems.update((problem.key, problem) for problem in _of_scans(scans, history.at))
     if scans.last and not scans.last.ok and not failing and not problems:
         text = "the last scan failed; its problems seem to be resolved, which the next scan will confirm"

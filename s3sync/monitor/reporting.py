@@ -76,7 +76,8 @@ def report_no_start(config: Config, error: S3SyncError) -> None:
     text = f"the scan could not start: {printable(str(error))}"
     problem = Problem(MONITOR, text, "other", id=error.id or "monitor.no-start")
     _report_scan_itself(config, problem)
-    publish.after_scan(config, Outcome(problems=(problem,)), is_log_dir_reported=True)
+    found = (problem, *alerts.full_disks(config))
+    publish.after_scan(config, Outcome(problems=found), is_log_dir_reported=True)
 
 
 def report_beside_scan(config: Config, path: Path) -> None:

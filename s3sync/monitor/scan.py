@@ -60,8 +60,8 @@ def dry_run(config: Config, environ: Mapping[str, str], stop: StopRequest, make_
     result = ScanResult()
     context = ScanContext(config=config, environ=environ, stop=stop, make_display=make_display)
     _find_runs(context, result, scanning=False)
-    if unwritable := log_dir.unwritable(config.log_dir):
-        text = f"a scan by this user would fail: {unwritable}"
+    if why := scan_status.why_not_startable(config.log_dir):
+        text = f"a scan by this user would fail: {why}"
         result.problems.append(Problem("log_dir", text, "other", id="monitor.log-dir-not-writable"))
     uploads.for_each(context, result, order.work_list(result.runs), uploads.preview_run)
     return result

@@ -1,4 +1,4 @@
-"""Determine the state of the scans: the last one that has ended, and the one that is running. Only reads."""
+"""Determine the state of the scans: the last one that has ended, and the one that is running. Leaves no trace."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from s3sync import logs
 from s3sync.config import Config
-from s3sync.monitor import last_scan
+from s3sync.errors import StateError
+from s3sync.monitor import alerts, last_scan
 from s3sync.monitor.last_scan import LastScan
 from s3sync.monitor.problems import MONITOR, SCANS, Problem
 from s3sync.state import lock
@@ -26,6 +28,7 @@ class ScanStatus:
     problem: Problem | None = None  # of the scans, apart from their age
     running_since: float | None = None  # seconds since the epoch; None if no scan is running
     running_on: str = ""  # the host, if it is another one
+    alerts: tuple[Problem, ...] = ()  # about full disks, if no scan can start that would report them
 
     def without_other_runs(self, keys: Collection[str]) -> ScanStatus:
         """Return the status with the problems of these runs only, and those that belong to no run."""
@@ -58,7 +61,8 @@ def read_status(config: Config, now: float | None = None) -> ScanStatus:
         since = now if locked is None else locked
         problem = problem or _too_long(config, SCANS, now - since)
         return ScanStatus(last=last, problem=problem, running_since=since, running_on=host)
-    problem = problem or _cannot_start(config)
+    if not problem and (problem := _cannot_start(config)):
+        return ScanStatus(last=last, problem=problem, alerts=tuple(alerts.full_disks(config)))
     if last and locked is not None and ended is not None and locked > ended and not problem:
         text = "the last scan did not finish: was it killed? (see the main log; the next scan continues)"
         problem = Problem(SCANS, text, "other", id="monitor.killed")
@@ -78,6 +82,17 @@ def is_scanning_user(config: Config) -> bool:
     return not owners or os.geteuid() in (0, *owners)
 
 
+def why_not_startable(log_dir: Path) -> str:
+    """Return why a scan by this user cannot start, as on a full disk; empty if it can."""
+    if why := state_log_dir.unwritable(log_dir):
+        return why
+    try:
+        logs.require_writable(log_dir)
+    except StateError as error:
+        return str(error)
+    return str(lock.find_obstacle(lock_path(log_dir)) or "")
+
+
 def _too_long(config: Config, key: str, seconds: float) -> Problem | None:
     longest = config.alert_after_busy_hours * 3600
     if seconds <= longest or state_log_dir.has_saved_since(config.log_dir, time.time() - longest):
@@ -89,9 +104,11 @@ def _too_long(config: Config, key: str, seconds: float) -> Problem | None:
 
 def _cannot_start(config: Config) -> Problem | None:
     """Return why the next scan cannot start. Users who do not run the scans need no write permission."""
-    if _owner(config.log_dir) is None or not is_scanning_user(config):
-        return None
-    why = state_log_dir.unwritable(config.log_dir)
+    owner, why = _owner(config.log_dir), ""
+    if owner is not None and is_scanning_user(config):
+        why = why_not_startable(config.log_dir)
+    if not why and owner != os.geteuid():
+        why = state_log_dir.out_of_order(config.log_dir)
     return Problem(SCANS, f"scans cannot start: {why}", "other", id="monitor.cannot-start") if why else None
 
 

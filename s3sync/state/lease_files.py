@@ -146,6 +146,10 @@ class LeaseFiles:
         descriptor = files.open_private(temporary, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
         try:
             files.write_all(descriptor, content)
+        except OSError:  # each scan on a full disk would leave one, until the inodes are used up as well
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
         finally:
             os.close(descriptor)
         return temporary

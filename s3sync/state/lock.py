@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.errors import BusyError, StateError
-from s3sync.files import make_private_folder, open_private
+from s3sync.files import make_private_folder, open_private, trial_file
 from s3sync.signals import StopRequest
 from s3sync.state import lease, lease_files
 from s3sync.state.lease import DEFAULT_TIMING, LeaseRequest, LeaseTiming
@@ -135,6 +135,24 @@ def remote_holder(path: Path) -> str:
 def current_holder(path: Path) -> str | None:
     """Return who probably holds the lock, for display only: empty for this host, another host's name, or None."""
     return "" if is_held(path) else remote_holder(path) or None
+
+
+def find_obstacle(path: Path) -> StateError | None:
+    """Return the error that `hold` would raise now for a lock that is free; None if it would succeed. Leaves no trace.
+
+    The result is about this user, who may have another quota than the user of the scans.
+    """
+    try:
+        if os.path.lexists(path):
+            os.close(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+        for folder in (path.parent, lease_folder(path)):
+            with trial_file(folder) as descriptor:
+                _lock_here(descriptor, path, "")
+    except OSError as error:
+        return _cannot_lock(path, error)
+    except StateError as error:
+        return error
+    return None
 
 
 def try_lock(descriptor: int) -> bool:

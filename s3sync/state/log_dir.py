@@ -103,6 +103,26 @@ def unwritable(log_dir: Path, config: Path | None = None) -> str:
     return f"cannot {verb} {printable(str(log_dir))}: {_advice(log_dir, obstacle, elsewhere)}"
 
 
+def out_of_order(log_dir: Path) -> str:
+    """Return why nobody can create a file in the log directory: a full or read-only disk; empty if somebody can.
+
+    The owner of the directory counts: only root may use the last blocks of some file systems.
+    """
+    while not os.path.lexists(log_dir):
+        log_dir = log_dir.parent
+    where = printable(str(log_dir))
+    try:
+        disk, owner = os.statvfs(log_dir), os.stat(log_dir).st_uid
+    except OSError as error:
+        return f"cannot use {where}: {error.strerror}"
+    free = disk.f_bavail if owner else disk.f_bfree
+    if disk.f_flag & os.ST_RDONLY:
+        return f"cannot write {where}: {os.strerror(errno.EROFS)} (mount it writable, or move log_dir)"
+    if (disk.f_blocks and not free) or (disk.f_files and not disk.f_ffree):  # 0: not limited
+        return f"cannot write {where}: {os.strerror(errno.ENOSPC)} (make room)"
+    return ""
+
+
 def entries_of_others(log_dir: Path) -> str:
     """Return one line: which files of a log directory this user cannot use, and what to do; empty if none."""
     found = [path for path, mode in _entries(log_dir) if not _may(path, mode)]

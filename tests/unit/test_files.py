@@ -104,3 +104,14 @@ def test_json_files_are_read_as_they_were_written(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"line|deeply"):
             files.read_json(path)
+
+
+@pytest.mark.parametrize("has_nameless_files", [True, False])
+def test_a_trial_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_nameless_files: bool) -> None:
+    if not has_nameless_files:
+        monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # opening a folder for writing fails, as on NFS
+    with files.trial_file(tmp_path / "missing" / "folder") as descriptor:
+        assert os.fstat(descriptor).st_size > 0
+        assert stat.S_IMODE(os.fstat(descriptor).st_mode) == 0o600
+        assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from s3sync import logs
 from s3sync.commands import status
 from s3sync.commands.main import main
 from s3sync.commands.overview import Overview, load_overview
@@ -29,6 +32,7 @@ from s3sync.monitor.scan_status import ScanStatus, read_status
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.transfer.displays import Lines
+from tests.helpers.errors import raises_error
 from tests.helpers.page import DONE, NOW
 
 HOUR = 3600.0
@@ -239,6 +243,81 @@ def test_a_scan_that_cannot_begin_is_reported_everywhere(tmp_path: Path, monkeyp
     assert "s3sync_verdict 2.0" in prom.read_text()
     *_, seen = load_overview(config).verdict.problems
     assert seen.id == "monitor.cannot-start"
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_a_scan_that_the_disk_of_the_logs_prevents_is_reported_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    web, prom = tmp_path / "web", tmp_path / "s3sync.prom"
+    config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom))
+    assert monitor_scan.run_scan(config, {}, StopRequest(), show).ok
+    config = config_of(tmp_path, report_dir=str(web), metrics_file=str(prom), alert_free_percent=100)
+    assert load_overview(config).verdict.level == "well"
+    before = sorted(config.log_dir.rglob("*"))
+    fail_writes_below(config.log_dir, reason, monkeypatch)
+    pings = Pings(monkeypatch)
+
+    with raises_error(StateError, "lock.cannot-lock", os.strerror(reason)):
+        monitor_scan.run_scan(config, {}, StopRequest(), show)
+
+    assert [ok for ok, _ in pings.said] == [False]
+    found = load_overview(config).verdict
+    assert [problem.id for problem in found.problems] == ["monitor.cannot-start"]
+    assert os.strerror(reason) in found.problems[0].text
+    assert {alert.id for alert in found.alerts} == {"monitor.disk-full"}
+    page = (web / "index.html").read_text()
+    assert os.strerror(reason) in page
+    assert page.count("make room: `s3sync cleanup`") == len(found.alerts)
+    assert "s3sync_verdict 2.0" in prom.read_text()
+    assert "monitor.log-dir-not-writable" in [
+        p.id for p in monitor_scan.dry_run(config, {}, StopRequest(), show).problems
+    ]
+    assert sorted(config.log_dir.rglob("*")) == before, "each scan would use up an inode"
+
+    monkeypatch.undo()
+    assert load_overview(config).verdict.level == "well"
+
+
+def fail_writes_below(folder: Path, reason: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all writes to new files below this folder fail."""
+    write = os.write
+
+    def fail(descriptor: int, content: bytes) -> int:
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_relative_to(folder):
+            raise OSError(reason, os.strerror(reason))
+        return write(descriptor, content)
+
+    monkeypatch.setattr(os, "write", fail)
+
+
+def test_a_main_log_or_a_lock_that_cannot_be_opened_is_a_problem(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    assert monitor_scan.run_scan(config, {}, StopRequest(), show).ok
+    for path in (config.log_dir / logs.MAIN_LOG, scan_status.lock_path(config.log_dir)):
+        path.unlink(missing_ok=True)
+        path.mkdir()
+        assert id_of_problem(config) == "monitor.cannot-start"
+        path.rmdir()
+        assert read_status(config).problem is None
+
+
+@pytest.mark.parametrize("fact", [{"f_bavail": 0, "f_bfree": 0}, {"f_ffree": 0}, {"f_flag": os.ST_RDONLY}], ids=str)
+def test_users_who_do_not_run_the_scans_see_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fact: dict[str, int]
+) -> None:
+    config = config_of(tmp_path)
+    assert monitor_scan.run_scan(config, {}, StopRequest(), show).ok
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(scan_status, "is_scanning_user", lambda _config: False)
+    assert read_status(config).problem is None
+    disk = os.statvfs(tmp_path)
+    names = [name for name in dir(disk) if name.startswith("f_")]
+    values = {name: getattr(disk, name) for name in names} | {"f_files": 1000} | fact
+
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(**values))
+
+    assert id_of_problem(config) == "monitor.cannot-start"
 
 
 def test_alerts_are_reported_by_one_process_at_a_time(tmp_path: Path) -> None:
