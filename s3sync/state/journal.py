@@ -45,8 +45,12 @@ def parse_journal(content: bytes, destination: Destination) -> tuple[list[Proof]
 
 
 def count_journaled(content: bytes) -> int:
-    """Return how many proofs a journal has, without parsing them."""
-    return content.count(b"\n[") - content.count(f'\n["{_JOURNAL_OF}"'.encode())
+    """Return how many proofs the last call has added to a journal, without parsing them.
+
+    The log has those of earlier calls: a call writes it before it continues their journal.
+    """
+    _, _, proofs = content.rpartition(f'\n["{_JOURNAL_OF}"'.encode())
+    return proofs.count(b"\n[")
 
 
 def _json_list(line: bytes) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from s3sync import own_files
@@ -52,6 +52,15 @@ class UploadSelection:
     def total(self) -> int:
         """Return the number of files that must be in S3 before the run is complete, including rejected ones."""
         return len(self.files) + len(self.waiting) + len(self.rejected)
+
+    def total_with(self, known: Iterable[str]) -> int:
+        """Return `total`, plus the known paths that the listing lacks.
+
+        They are in a folder that cannot be read now, gone from the run, or excluded. The log still has them in S3, so
+        without them it would have more files than there are.
+        """
+        listed = {file.path for file in (*self.files, *self.waiting)} | {item.path for item in self.rejected}
+        return self.total + sum(path not in listed for path in known)
 
 
 def select_files(

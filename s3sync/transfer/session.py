@@ -247,7 +247,7 @@ class UploadSession:
             self._context.run, listing, self._request.destination, self._request.excludes, self._request.reserved_path
         )
         self._totals = FileTotals.of(self._selection.files)
-        self._state = replace(self._state, watched=watched, total_local_files=self._selection.total)
+        self._state = replace(self._state, watched=watched)
 
     # The end
 
@@ -275,7 +275,8 @@ class UploadSession:
             is_handed_over=self._handed_over,
             may_leave_parts=bool(leftovers),
         )
-        self._state = self._state.finished_call(result, now_iso())
+        total = self._selection.total_with(result.verified)
+        self._state = replace(self._state, total_local_files=total).finished_call(result, now_iso())
         self._store.finish(self._state)
 
     def _has_named_no_bucket(self, error: S3SyncError) -> bool:
@@ -303,4 +304,5 @@ def start_state(state: RunState, selection: UploadSelection, executor: Executor)
     """Return the state at the start of a call. The finalizer continues an upload that was started elsewhere."""
     now = state.started if executor.is_finalizer else now_iso()
     files = (*selection.files, *selection.waiting)
-    return state.started_call(files, total=selection.total, still_since=selection.still_since, now=now)
+    total = selection.total_with(state.verified)
+    return state.started_call(files, total=total, still_since=selection.still_since, now=now)

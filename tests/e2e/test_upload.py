@@ -251,6 +251,25 @@ def test_what_cannot_be_sent_is_named_and_the_run_is_not_completed(lab: Lab, ser
     assert f"{small_run.name}/RTAComplete.txt" in server.objects(BUCKET)
 
 
+def test_there_are_never_more_files_in_s3_than_in_total(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    config = lab.config_for(tiny_run)
+    assert lab.watch(tiny_run).code == 0
+    before = lab.log(tiny_run)["total_uploaded_files"]
+    Path(os.fsdecode(bytes(tiny_run) + b"/bad\xff")).write_text("x")
+    (tiny_run / "Data").rename(tiny_run.parent.parent / "Data")
+
+    assert lab.upload(tiny_run).code == 1
+
+    log = lab.log(tiny_run)
+    assert (log["total_uploaded_files"], log["total_local_files"]) == (before, before + 1)
+    [row] = lab.run("status", "--config", config, "--json").json["runs"]
+    assert (row["state"], row["files_proven"], row["files_total"]) == ("failed", before, before + 1)
+    (tiny_run.parent.parent / "Data").rename(tiny_run / "Data")
+    assert lab.upload(tiny_run, "--exclude_patterns", "/bad", "/Data/").code == 0
+    log = lab.log(tiny_run)
+    assert log["total_uploaded_files"] == log["total_local_files"] < before, "a complete run has its own files only"
+
+
 def test_large_batches_and_many_processes(lab: Lab, server: S3Server) -> None:
     """2,600 files make several batches; more processes than batches do no harm."""
     run = make_run(lab.root / "instrument", "novaseq6000", cycles=(60, 8, 8, 60), tiles=20, scale=0.00001)

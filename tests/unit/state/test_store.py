@@ -482,8 +482,13 @@ def test_our_log_in_short(tmp_path: Path) -> None:
     assert astuple(head)[:11] == (True, 2, 2, 0, 6, 2, state.finished, "", state.instrument_done, 4, 0.5)
     assert store.journaled() == 0
     begun(store_for(tmp_path), state_of(tmp_path), "a", "b", "c")
-    begun(store_for(tmp_path), state_of(tmp_path), "d")
-    assert store_for(tmp_path).journaled() == 4
+    assert store_for(tmp_path).journaled() == 3
+    resumed = store_for(tmp_path).load().state
+    assert resumed is not None
+    store = begun(store_for(tmp_path), resumed, "d")
+    head = store.head()
+    assert head is not None
+    assert (head.uploaded_files, store.journaled()) == (3, 1), "a to c are in the log and in the journal"
 
 
 @pytest.mark.parametrize("seconds", ["1", True, None, -1, [], 10**400])

@@ -9,7 +9,7 @@ import pytest
 
 from s3sync.aws.destination import Destination
 from s3sync.patterns import Pattern
-from s3sync.runs.local_files import Listing, LocalFile
+from s3sync.runs.local_files import Listing, LocalFile, RejectedEntry
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state.run_state import Proof
 from s3sync.transfer.proof import with_same_checksums
@@ -53,3 +53,10 @@ def test_an_exclude_pattern_is_searched_in_the_path_from_the_run_on() -> None:
     listing = listing_of(DATA, OTHER)
     for pattern, kept in {"^RUN/Data/a": (OTHER,), "^Data/a": (DATA, OTHER), "data/RUN": (DATA, OTHER)}.items():
         assert select_files(RUN, listing, Destination("lab-runs", ""), (Pattern(pattern),)).files == kept
+
+
+def test_the_total_counts_known_files_in_a_folder_that_cannot_be_read() -> None:
+    listing = replace(listing_of(MANIFEST, OTHER), rejected=(RejectedEntry("InterOp", "Permission denied"),))
+    chosen = select_files(RUN, listing, Destination("lab-runs", ""), ())
+    assert chosen.total == chosen.total_with([]) == chosen.total_with(["Data/b"]) == 3
+    assert chosen.total_with(["Data/b", "InterOp/a.bin", "InterOp/b.bin"]) == 5
