@@ -117,7 +117,20 @@ def explained(verb: str, path: Path, advice: str, *, id: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StateError(f"cannot {verb} {printable(str(path))}: {reason} ({advice})", id=id) from error
+        text = f"cannot {verb} {printable(str(path))}: {reason} ({advice_for(error, advice)})"
+        raise StateError(text, id=id) from error
+
+
+def advice_for(error: OSError, otherwise: str) -> str:
+    """Return what to do about an error that has the same cause for every path, such as a limit; else `otherwise`."""
+    if advice := _LIMITS.get(error.errno or 0):
+        return advice
+    return otherwise
+
+
+_OPEN_FILES = "raise `ulimit -n`, or use fewer --cores or a lower max_cores"
+_FILE_SIZE = "raise `ulimit -f`, or use a file system without that limit"
+_LIMITS = {errno.EMFILE: _OPEN_FILES, errno.ENFILE: _OPEN_FILES, errno.EFBIG: _FILE_SIZE}
 
 
 _MEMORY = S3SyncError(
@@ -127,9 +140,7 @@ _PROCESSES = S3SyncError(
     "cannot start another process or thread (raise `ulimit -u`, or end other processes of this user)",
     id="internal.too-many-processes",
 )
-_FILES = S3SyncError(
-    "too many open files (raise `ulimit -n`, or use fewer --cores or a lower max_cores)", id="internal.too-many-files"
-)
+_FILES = S3SyncError(f"too many open files ({_OPEN_FILES})", id="internal.too-many-files")
 _SPACE = S3SyncError("{reason}{where} (make room, or use another place)", id="internal.no-space")
 _NO_CURRENT_FOLDER = S3SyncError(
     "the current folder no longer exists (change to another one: `cd`)", id="internal.no-current-folder"
@@ -141,6 +152,7 @@ _BY_ERRNO = {
     errno.ENFILE: _FILES,
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
+    errno.EFBIG: S3SyncError(f"{{reason}}{{where}} ({_FILE_SIZE})", id="internal.file-too-large"),
     errno.EROFS: S3SyncError("{reason}{where} (use another place)", id="internal.read-only"),
     errno.EIO: S3SyncError("{reason}{where} (a disk or a file server has failed)", id="internal.input-output"),
     errno.ESTALE: S3SyncError(

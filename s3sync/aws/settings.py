@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from s3sync.aws import profile
 from s3sync.aws.etag import DEFAULT_MULTIPART, Multipart
-from s3sync.errors import AwsError
+from s3sync.errors import AwsError, advice_for
 from s3sync.text import printable
 
 # How long and how often the CLI asks the metadata service of a virtual machine or container for credentials, unless the
@@ -167,7 +167,8 @@ def write_config(environ: Mapping[str, str], settings: CliSettings, target: Path
             parser.write(stream)
     except OSError as error:
         raise AwsError(
-            f"cannot write {printable(str(target))}: {error.strerror} (set TMPDIR)", id="aws.config-unwritable"
+            f"cannot write {printable(str(target))}: {error.strerror} ({advice_for(error, 'set TMPDIR')})",
+            id="aws.config-unwritable",
         ) from error
     return carried
 
@@ -254,7 +255,8 @@ def _read(path: Path, what: str) -> configparser.RawConfigParser:
             parser.read_file(stream, source=str(path))
     except OSError as error:
         raise AwsError(
-            f"cannot read the {what} {printable(str(path))}: {error.strerror} (check its permissions)",
+            f"cannot read the {what} {printable(str(path))}: {error.strerror}"
+            f" ({advice_for(error, 'check its permissions')})",
             id="aws.config-unreadable",
         ) from error
     except configparser.Error as error:

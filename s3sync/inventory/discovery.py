@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s3sync.config import Config
+from s3sync.errors import advice_for
 from s3sync.inventory import directories, foreign
 from s3sync.inventory.candidate import Candidate as Candidate
 from s3sync.inventory.candidate import compare
@@ -171,7 +172,8 @@ def _unreadable(path: str, error: OSError) -> Problem:
     if isinstance(error, NotADirectoryError):
         text = f"{where} is not a folder (give the folder that contains the run folders)"
         return _problem(path, text, id="monitor.directory-not-a-folder")
-    text = f"cannot read {where}: {error.strerror} (check its permissions and its file system)"
+    advice = advice_for(error, "check its permissions and its file system")
+    text = f"cannot read {where}: {error.strerror} ({advice})"
     return _problem(path, text, id="monitor.directory-unreadable")
 
 
@@ -194,7 +196,8 @@ def _changed(path: str, now: directories.Contents, log_dir: Path) -> Iterator[Pr
     try:
         before = directories.recall(log_dir, path)
     except OSError as error:
-        text = f"cannot read what was there before: {printable(str(file))}: {error.strerror} (make it readable)"
+        advice = advice_for(error, "make it readable")
+        text = f"cannot read what was there before: {printable(str(file))}: {error.strerror} ({advice})"
         yield _problem(path, text, id="monitor.directory-memory-unreadable")
         return
     except ValueError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s3sync import files
+from s3sync.errors import advice_for
 from s3sync.monitor.problems import KINDS, SCANS, Problem, has_failed
 from s3sync.text import printable
 
@@ -70,7 +71,8 @@ def read_or_explain(log_dir: Path) -> tuple[LastScan | None, Problem | None]:
     except (FileNotFoundError, NotADirectoryError):
         return None, None
     except OSError as error:
-        text = f"cannot read the result of the last scan: {where}: {error.strerror} (make it readable)"
+        advice = advice_for(error, "make it readable")
+        text = f"cannot read the result of the last scan: {where}: {error.strerror} ({advice})"
         return None, Problem(SCANS, text, "other", id="monitor.last-scan-unreadable")
     except (ValueError, RecursionError, LookupError, TypeError):
         text = f"the result of the last scan is corrupt: {where} (the next scan replaces it)"

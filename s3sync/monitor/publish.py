@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s3sync import files
 from s3sync.config import Config
-from s3sync.errors import Notice, StateError
+from s3sync.errors import Notice, StateError, advice_for
 from s3sync.inventory import History, history
 from s3sync.monitor import dashboard, last_scan, metrics, scan_status
 from s3sync.monitor.last_scan import LastScan, Outcome
@@ -66,7 +66,8 @@ def write_dashboard(folder: Path, view: View) -> Path:
         files.make_public_folder(folder)
         write_for_all(path, content)
     except OSError as error:
-        text = f"cannot write {printable(str(path))}: {error.strerror} (give a folder to write to)"
+        advice = advice_for(error, "give a folder to write to")
+        text = f"cannot write {printable(str(path))}: {error.strerror} ({advice})"
         raise StateError(text, id="monitor.dashboard-not-writable") from error
     return path
 
@@ -106,7 +107,8 @@ def _write_metrics(path: Path, runs: History, scans: ScanStatus, log_dir: Path) 
         files.make_public_folder(path.parent)
         write_for_all(path, content)
     except OSError as error:
-        text = f"cannot write {printable(str(path))}: {error.strerror} (make it writable, or fix metrics_file)"
+        advice = advice_for(error, "make it writable, or fix metrics_file")
+        text = f"cannot write {printable(str(path))}: {error.strerror} ({advice})"
         raise StateError(text, id="monitor.metrics-not-writable") from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3sync import files
-from s3sync.errors import RunError
+from s3sync.errors import RunError, advice_for
 from s3sync.text import printable
 
 RUN_INFO = "RunInfo.xml"
@@ -99,7 +99,8 @@ def is_utf8(name: str) -> bool:
 def unreadable(path: Path, error: OSError) -> RunError:
     """Return the error for a file or folder of a run that cannot be read."""
     reason = error.strerror or str(error)
-    advice = "give this user access to it" if isinstance(error, PermissionError) else "check its file system"
+    is_denied = isinstance(error, PermissionError)
+    advice = "give this user access to it" if is_denied else advice_for(error, "check its file system")
     return RunError(f"cannot read {printable(str(path))}: {reason} ({advice})", id="run.unreadable")
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from s3sync.errors import BusyError, StateError
+from s3sync.errors import BusyError, StateError, advice_for
 from s3sync.files import make_private_folder, open_private, trial_file
 from s3sync.signals import StopRequest
 from s3sync.state import lease, lease_files
@@ -204,7 +204,7 @@ def _lock_here(descriptor: int, path: Path, busy: str) -> None:
 def _cannot_lock(path: Path, error: OSError) -> StateError:
     where = printable(str(path))
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    advice = "make room" if is_full else "give a writable folder with --log-dir"
+    advice = "make room" if is_full else advice_for(error, "give a writable folder with --log-dir")
     return StateError(f"cannot lock {where}: {error.strerror} ({advice})", id="lock.cannot-lock")
 
 

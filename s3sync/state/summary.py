@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from s3sync.errors import StateError
+from s3sync.errors import StateError, advice_for
 from s3sync.state.log_head import LoggedRun as LoggedRun  # part of what other packages use
 from s3sync.state.log_head import LogSummary as LogSummary
 from s3sync.state.log_head import is_completed, read_logged_run
@@ -37,7 +37,8 @@ def read_status(store: StateStore) -> LogStatus:
         found = replace(found, head=store.head())
     except OSError as error:
         reason = f"cannot read its state log {printable(str(found.log_path))}: {error.strerror}"
-        return replace(found, unreadable=f"{reason} (repair that, or run this as the owner of the log directory)")
+        advice = advice_for(error, "repair that, or run this as the owner of the log directory")
+        return replace(found, unreadable=f"{reason} ({advice})")
     except (ValueError, RecursionError):
         found = replace(found, corrupt=True)
     if found.head and found.head.completed:

@@ -57,6 +57,7 @@ def ended(code: str, lab: Lab, *argv: str) -> tuple[int, str, str]:
         (OSError(errno.ENFILE, "Too many open files in system"), "too-many-files", "ulimit -n"),
         (OSError(errno.ENOSPC, "No space left on device", "/log/a"), "no-space", "No space left on device: /log/a "),
         (OSError(errno.EDQUOT, "Disk quota exceeded", b"/log/\xff"), "no-space", r"Disk quota exceeded: /log/\xff "),
+        (OSError(errno.EFBIG, "File too large", "/log/a"), "file-too-large", "ulimit -f"),
         (OSError(errno.EROFS, "Read-only file system", "/log"), "read-only", "Read-only file system: /log"),
         (OSError(errno.EIO, "Input/output error", "/data"), "input-output", "Input/output error: /data"),
         (OSError(errno.ESTALE, "Stale file handle", "/data"), "stale-mount", "Stale file handle: /data"),

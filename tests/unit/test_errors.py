@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,14 @@ def test_an_os_error_is_explained_with_what_to_do(tmp_path: Path) -> None:
     ):
         (tmp_path / "absent").read_bytes()
     assert caught.value.id == "state.absent"
+
+
+@pytest.mark.parametrize(
+    ("number", "limit"),
+    [(errno.EMFILE, "ulimit -n"), (errno.ENFILE, "ulimit -n"), (errno.EFBIG, "ulimit -f"), (errno.EIO, "move it")],
+)
+def test_a_limit_is_not_blamed_on_the_folder(tmp_path: Path, number: int, limit: str) -> None:
+    with pytest.raises(StateError) as caught, explained("write", tmp_path, "move it", id="state.absent"):
+        raise OSError(number, os.strerror(number), str(tmp_path))
+    assert limit in str(caught.value)
+    assert ("move it" in str(caught.value)) == (limit == "move it")

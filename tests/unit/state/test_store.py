@@ -759,7 +759,7 @@ def test_a_full_disk_leaves_the_old_log_and_nothing_half_written(tmp_path: Path,
     said = run_unprivileged(WRITE, tmp_path, step, "full")
 
     assert (error_ids(said), said.count("\n")) == (["state.log-unwritable"], 1), said
-    assert ("File too large" in said, "--log-dir" in said) == (True, True), said
+    assert ("File too large" in said, "ulimit -f" in said) == (True, True), said
     expected = [store.log_path.name] if there == "a log" or begins else []
     assert names_in(uploads(tmp_path)) == ([store.journal_path.name] if begins else []) + expected
     if before is not None:
