@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -125,9 +127,16 @@ def advice_for(error: OSError, otherwise: str) -> str:
     """Return what to do about an error that has the same cause for every path, such as a limit; else `otherwise`."""
     if advice := _LIMITS.get(error.errno or 0):
         return advice
+    if isinstance(error, PermissionError) and isinstance(error.filename, (str, bytes)):
+        path = os.fsdecode(error.filename)
+        with contextlib.suppress(OSError):
+            found = os.lstat(path)
+            if found.st_uid == os.geteuid() and stat.S_ISREG(found.st_mode) and ~found.st_mode & _OWNER_MAY:
+                return f"`chmod u+rw {shlex.quote(printable(path))}`"
     return otherwise
 
 
+_OWNER_MAY = stat.S_IRUSR | stat.S_IWUSR
 _OPEN_FILES = "raise `ulimit -n`, or use fewer --cores or a lower max_cores"
 _FILE_SIZE = "raise `ulimit -f`, or use a file system without that limit"
 _LIMITS = {errno.EMFILE: _OPEN_FILES, errno.ENFILE: _OPEN_FILES, errno.EFBIG: _FILE_SIZE}

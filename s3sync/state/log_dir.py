@@ -130,11 +130,11 @@ def entries_of_others(log_dir: Path) -> str:
         return ""
     names = ", ".join(printable(str(path.relative_to(log_dir))) for path in found[:_MAX_NAMES])
     more = f" and {len(found) - _MAX_NAMES:,} more" if len(found) > _MAX_NAMES else ""
+    which = f"in {printable(str(log_dir))} this user cannot use {names}{more}"
+    if all(map(_is_own, found)):
+        return f"{which}, which belong to this user (`{_chmod_command(log_dir)}` makes all of it accessible)"
     owners = ", ".join(sorted({_owner(path) for path in found}))
-    return (
-        f"in {printable(str(log_dir))} this user cannot use {names}{more}, which belong to {owners}"
-        f" (`{_chown_command(log_dir)}` gives all of it to this user)"
-    )
+    return f"{which}, which belong to {owners} (`{_chown_command(log_dir)}` gives all of it to this user)"
 
 
 def _obstacle(log_dir: Path, mode: int, *, inner: bool = True) -> Obstacle | None:
@@ -241,6 +241,17 @@ def _setup_command(log_dir: Path) -> str:
 
 def _chown_command(log_dir: Path) -> str:
     return shlex.join(["sudo", "chown", "-R", f"{_name(os.geteuid())}:", str(log_dir)])
+
+
+def _chmod_command(log_dir: Path) -> str:
+    return shlex.join(["chmod", "-R", "u+rwX", str(log_dir)])
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return os.lstat(path).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _owner(path: Path) -> str:

@@ -425,11 +425,14 @@ def test_a_command_in_a_message_starts_the_same_program(
     assert invocation.command_line_as("4711") == f"sudo -u '#4711' {absolute} status --config 'a b.yaml'"
 
 
-def test_files_on_a_disk_that_became_read_only_belong_to_nobody_else(
+def test_files_that_cannot_be_used_need_chmod_or_chown_unless_their_disk_is_read_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "locks").mkdir()
     monkeypatch.setattr(log_dir, "_may", lambda _path, mode: not mode & os.W_OK)
+    assert f"`chmod -R u+rwX {tmp_path}`" in log_dir.entries_of_others(tmp_path)
+    uid = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert "chown" in log_dir.entries_of_others(tmp_path)
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_RDONLY))
     assert log_dir.entries_of_others(tmp_path) == ""

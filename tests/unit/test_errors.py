@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.errors import StateError, explained
+from s3sync.errors import StateError, advice_for, explained
 
 
 def test_an_os_error_is_explained_with_what_to_do(tmp_path: Path) -> None:
@@ -29,3 +29,18 @@ def test_a_limit_is_not_blamed_on_the_folder(tmp_path: Path, number: int, limit:
         raise OSError(number, os.strerror(number), str(tmp_path))
     assert limit in str(caught.value)
     assert ("move it" in str(caught.value)) == (limit == "move it")
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "advice"), [(0o000, 0, "chmod"), (0o400, 0, "chmod"), (0o600, 0, "ask"), (0o000, 1, "ask")]
+)
+def test_a_file_of_this_user_that_is_closed_to_its_owner_needs_chmod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, advice: str
+) -> None:
+    path = tmp_path / "a lock"
+    path.touch(mode)
+    path.chmod(mode)
+    uid = os.geteuid() + owner
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    chmod = f"`chmod u+rw '{path}'`"
+    assert advice_for(PermissionError(errno.EACCES, "", str(path)), "ask") == (chmod if advice == "chmod" else "ask")
