@@ -202,11 +202,25 @@ ALL_REJECTED = Cause(
     advice="the log has the error of each file; the same command tries again",
 )
 
+NOT_S3 = Cause(
+    id="s3.unreachable",
+    what="something other than S3 answers",
+    advice="check AWS_ENDPOINT_URL and HTTPS_PROXY: another server, a proxy that wants a user and a password, or the "
+    "login page of a network may be answering",
+)
+PROXY_LOGIN = Cause(
+    id="s3.proxy-authentication",
+    what="the proxy wants a user and a password",
+    advice="set HTTPS_PROXY, or HTTP_PROXY without TLS, to http://USER:PASSWORD@HOST:PORT, or name the server in "
+    "NO_PROXY",
+    joint=_FOR,
+)
+
 # Causes that may pass.
 UNREACHABLE = Cause(
     id="s3.unreachable",
     what="S3 cannot be reached",
-    advice="check the network, the region's name, and AWS_ENDPOINT_URL if it is set",
+    advice="check the network, the region's name, and AWS_ENDPOINT_URL and HTTPS_PROXY if they are set",
 )
 NO_RESPONSE = Cause(
     id="s3.no-response", what="S3 does not answer", advice="check the network; the same command tries again"

@@ -73,6 +73,7 @@ _RULES = (
     _Rule(causes.KMS_DENIED, r"AccessDenied\w*", message=r"\bkms:"),
     _Rule(causes.FULL, r"\w*QuotaExceeded\w*|\w*StorageFull|InsufficientStorage\w*|507"),
     _Rule(causes.TOO_LARGE, r"413|EntityTooLarge|RequestEntityTooLarge"),
+    _Rule(causes.PROXY_LOGIN, r"407|ProxyAuthentication\w*"),
     _Rule(causes.DENIED, r"AccessDenied\w*|AllAccessDisabled|AccountProblem|Unauthorized\w*"),
     _Rule(causes.DENIED_WITHOUT_REASON, r"403|401|Forbidden"),
 )
@@ -103,6 +104,7 @@ _TEXTS = (
     (causes.BAD_PROFILE, r"The sso-session .* does not exist|Missing the following required SSO"),
     (causes.BAD_PROFILE, r"Both source_profile and"),
     (causes.REDIRECTED, r"maximum recursion depth exceeded"),  # of each redirect the CLI asks for the bucket's region
+    (causes.NOT_S3, r"An error occurred \(\)"),  # HTML: S3's own errors have a code
     (causes.NO_REGION, r"You must specify a region|Provided region_name '"),
 )
 _UNREACHABLE = re.compile(

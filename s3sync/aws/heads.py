@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from s3sync.aws import client
+from s3sync.aws import causes, client
 from s3sync.aws.argv import head_object_argv, part_size_argv
 from s3sync.aws.remote_folder import RemoteFolder
-from s3sync.aws.remote_object import ObjectState, parse_head
+from s3sync.aws.remote_object import ObjectState, RemoteObject, parse_head
 from s3sync.errors import AwsError
 from s3sync.resources import usable_cores
 from s3sync.text import human_seconds, pluralize
@@ -40,7 +40,7 @@ class HeadRequests:
         self._has_announced = False
 
     def read(self, paths: Iterable[str]) -> dict[str, ObjectState]:
-        """Return the state of each object, by path."""
+        """Return the state of each object, by path. Raises AwsError if it is not S3 that answers."""
         paths = list(paths)
         with ThreadPoolExecutor(self._max_processes) as pool:
             return dict(zip(paths, pool.map(self._read_one, paths), strict=True))
@@ -78,7 +78,10 @@ class HeadRequests:
     def _read_one(self, path: str) -> ObjectState:
         with self._turn():
             argv = head_object_argv(self._remote.bucket, self._remote.key(path))
-            return parse_head(self._remote.aws.run(argv))
+            state = parse_head(self._remote.aws.run(argv))
+        if isinstance(state, RemoteObject) and not (state.etag or state.modified):
+            raise causes.NOT_S3.to_error(self._remote.bucket.url, "an object without ETag and Last-Modified")
+        return state
 
 
 def slow_heads_message(count: int, seconds: float) -> str:

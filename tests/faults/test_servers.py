@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
+import http.server
 import json
+import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -537,6 +540,48 @@ def test_what_servers_say_of_checksums_is_understood(said: str) -> None:
 )
 def test_bytes_that_differ_on_their_way_are_no_reason_to_send_no_checksums(said: str) -> None:
     assert diagnosis.fatal_cause([f"upload failed: ./a to s3://b/a {said}"]) is None
+
+
+# What is not S3
+
+PAGE = b"<html><head><title>Welcome</title></head><body><p>Please log in</p></body></html>"
+
+
+@contextlib.contextmanager
+def portal(status: int) -> Iterator[str]:
+    """The URL of a server that answers everything with the same page, as a proxy or the login of a network does."""
+
+    class Portal(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(PAGE)))
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else PAGE)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815 - the standard library's names
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Portal) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+
+
+@pytest.mark.parametrize(("status", "error_id"), [(200, "s3.unreachable"), (407, "s3.proxy-authentication")])
+def test_a_page_instead_of_s3_ends_the_call_at_once(lab: Lab, tiny_run: Path, status: int, error_id: str) -> None:
+    with portal(status) as url:
+        result = lab.upload(tiny_run, env={"AWS_ENDPOINT_URL": url})
+
+    assert (result.code, result.error_ids[-1]) == (1, error_id), result.err
+    assert "retrying" not in result.err
+    log = lab.log(tiny_run)
+    assert (log["completed"], log["total_uploaded_files"]) == (False, 0)
 
 
 # Credentials that are not there for a moment

@@ -72,6 +72,8 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
         ('The source_profile "nobody" referenced in the profile "lab" does not exist.', BAD_PROFILE),
         ("Infinite loop in credential configuration detected. Attempting to load from profile loop ...", BAD_PROFILE),
         ("You must specify a region. You can also configure your region by running ...", "aws.no-region"),
+        (operation("407", "Proxy Authentication Required"), "s3.proxy-authentication"),
+        (operation("", "-", "ListObjectsV2"), "s3.unreachable"),  # a page of HTML
         (operation("ExpiredToken", "The provided token has expired."), EXPIRED),
         (operation("ExpiredTokenException", "The security token included in the request is expired"), EXPIRED),
         (operation("RequestExpired", "Request has expired."), EXPIRED),

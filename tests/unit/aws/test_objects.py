@@ -507,7 +507,10 @@ def test_the_first_word_with_s3_has_to_succeed(error: str, error_id: str, fact: 
         (AwsResult((), 0, b"7", ()), ...),
         (AwsResult((), 0, b'[null, "e", null, null, null]', ()), ...),
         (AwsResult((), 0, b'["x", "e", null, null, null]', ()), ...),
-        (AwsResult((), 0, b"[7, null, null, null, null]", ()), RemoteObject(7, "")),
+        (
+            AwsResult((), 0, b'[7, null, null, null, null, "1970-01-01T00:01:40+00:00"]', ()),
+            RemoteObject(7, "", modified=100),
+        ),
         (AwsResult((), 0, b'[7, "e", null, null]', ()), ...),
         (AwsResult((), 0, b'[NaN, "e", null, null, null]', ()), ...),
         (AwsResult((), 0, b'[1e999, "e", null, null, null]', ()), ...),
@@ -524,6 +527,12 @@ def test_what_head_object_says(ended: AwsResult, seen: Any) -> None:
         assert found.reason
     else:
         assert found == seen
+
+
+def test_what_has_neither_etag_nor_time_is_no_object_of_s3() -> None:
+    page = AwsResult((), 0, b"[7, null, null, null, null, null]", ())
+    with raises_error(AwsError, "s3.unreachable"):
+        reader_of(FakeAws(answer=lambda argv: page), "head-object").get_many(files_of("a"))
 
 
 @pytest.mark.parametrize(
