@@ -145,6 +145,14 @@ def transfer_client(request: pytest.FixtureRequest) -> None:
     Lab.transfer_client = getattr(request, "param", "")
 
 
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """A command that a test runs in this process may change the umask, which later tests would inherit."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def lab(tmp_path: Path, server: S3Server, aws_of_lab: str) -> Lab:
     """A machine that reaches `server`."""
