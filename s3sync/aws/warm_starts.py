@@ -79,9 +79,7 @@ class WarmStarts:
         with self._lock:
             if self._control is None or not self._is_ready or any("\0" in option for option in options):
                 return None
-            if (
-                _identity(self._program) != self._loaded_identity
-            ):  # it was updated: what is loaded no longer fits its files
+            if _identity(self._program) != self._loaded_identity:  # an update: its files are not those in memory
                 self._end()
                 return None
             try:
