@@ -562,18 +562,18 @@ class _Store:
         if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and stored.checksums:
             headers.update(stored.checksums, **{"x-amz-checksum-type": stored.checksum_type})
         part = _part_range(stored, call.query) if self.dialect.part_numbers else None
-        if part:
+        if part is not None:  # a part may be empty
             headers |= {"x-amz-mp-parts-count": str(len(stored.part_sizes))} if stored.part_sizes else {}
         if call.method == "HEAD":
-            return _range_reply(stored, headers, part) if part else _Reply(headers=headers, length=stored.size)
+            return _Reply(headers=headers, length=stored.size) if part is None else _range_reply(stored, headers, part)
         if _is_frozen(stored):
             raise _S3Error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         if stored.body is None:
             raise _S3Error(501, "NotImplemented", "This server keeps only hashes")
         if call.headers.get("if-match", headers["etag"]).strip('"') != stored.etag:
             raise _S3Error(412, "PreconditionFailed")
-        wanted = part or _byte_range(stored, call.headers.get("range", ""))
-        return _range_reply(stored, headers, wanted) if wanted else _Reply(body=stored.body, headers=headers)
+        wanted = _byte_range(stored, call.headers.get("range", "")) if part is None else part
+        return _Reply(body=stored.body, headers=headers) if wanted is None else _range_reply(stored, headers, wanted)
 
     def _restore_object(self, call: _Call) -> _Reply:
         """Begin to thaw an object; `S3Server.thaw` ends that."""
