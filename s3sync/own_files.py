@@ -1,6 +1,6 @@
 """Recognize the files that this program created: they never belong to a run, wherever an old version left them.
 
-Up to version 0.1.0 a work folder or a log directory could lie inside a run. Its remains may contain credentials
+Up to version 0.1.0 a temporary folder or a log directory could lie inside a run. Its remains may contain credentials
 (`docs/SECURITY.md`), so they are recognized by their names, not uploaded, and reported.
 """
 
@@ -11,8 +11,8 @@ import re
 from collections.abc import Container, Sequence
 
 REASON = "made by s3sync, so it is not uploaded (docs/SECURITY.md)"
-WORK_FOLDER = "s3sync-work-"  # and the user's number
-_WORK_FOLDER = re.compile(rf"{WORK_FOLDER}\d+")
+TEMP_FOLDER = "s3sync-work-"  # and the user's number
+_TEMP_FOLDER = re.compile(rf"{TEMP_FOLDER}\d+")
 _LOG_DIR_ENTRY = re.compile(
     r"locks|uploads|leases|cleanups|restores|slurm|s3_upload\.log(\.\d{4}-\d\d-\d\d(\.\d+)?)?|last_tick\.json"
     r"|notifications\.json|(notified|noted)(\.\w+)?\.json|\.\d+\.probe|\.[^/]+\.tmp"
@@ -30,8 +30,8 @@ class _Names(Container[str]):
         return isinstance(name, str) and any(pattern.fullmatch(name) for pattern in self._patterns)
 
 
-_ANYWHERE = _Names(_WORK_FOLDER)
-_IN_A_LOG_DIR = _Names(_WORK_FOLDER, _LOG_DIR_ENTRY)
+_ANYWHERE = _Names(_TEMP_FOLDER)
+_IN_A_LOG_DIR = _Names(_TEMP_FOLDER, _LOG_DIR_ENTRY)
 
 
 def find_own_names(entries: Sequence[os.DirEntry[str]]) -> Container[str]:

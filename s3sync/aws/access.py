@@ -94,7 +94,7 @@ class AccessQuery:
 
 
 def check_access(
-    query: AccessQuery, environ: Mapping[str, str], stop: StopRequest, work: Path
+    query: AccessQuery, environ: Mapping[str, str], stop: StopRequest, temp_folder: Path
 ) -> Iterator[CheckResult]:
     """Yield a result for the CLI and, if that works, for each target and probe. Raises StoppedError."""
     probes = tuple(dict.fromkeys(query.probes))
@@ -103,7 +103,7 @@ def check_access(
     try:
         profiles = dict.fromkeys(target.aws_profile for target in (*query.targets, *probed)) or (Profile(),)
         for number, profile in enumerate(profiles):
-            (folder := work / f"profile-{number}").mkdir(mode=0o700)
+            (folder := temp_folder / f"profile-{number}").mkdir(mode=0o700)
             settings, child = CliSettings(query.threads, command=query.aws_command), profile.applied_to(environ)
             by_profile[profile] = client.connect(settings, child, stop, folder)
         aws = next(iter(by_profile.values()))

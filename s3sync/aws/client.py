@@ -307,21 +307,21 @@ class AwsCli:
 
 
 def connect(
-    settings: CliSettings, environ: Mapping[str, str], stop: StopRequest, work: Path, inherited: Sequence[int] = ()
+    settings: CliSettings, environ: Mapping[str, str], stop: StopRequest, folder: Path, inherited: Sequence[int] = ()
 ) -> AwsCli:
-    """Return the AWS CLI with these settings, in an AWS config that it writes into the work folder. Raises AwsError.
+    """Return the AWS CLI with these settings, in an AWS config that it writes into this folder. Raises AwsError.
 
     `inherited` descriptors, such as those of locks, stay open in the processes.
     """
-    config = work / "aws-config"
+    config = folder / "aws-config"
     carried = write_config(environ, settings, config)
     # Its temporary files go to the same disk, and never into the current folder.
-    child = {**child_environment(environ, config, carried), "TMPDIR": str(work.parent.parent)}
+    child = {**child_environment(environ, config, carried), "TMPDIR": str(folder.parent.parent)}
     path = find_aws(settings.command, environ)
     if settings.client != "auto":
         return AwsCli(Launcher(path, child, inherited), stop, settings.stall_seconds)
-    warm_starts = WarmStarts(processes.argv_to_start(path), child, stop, work)
-    return AwsCli(Launcher(path, child, inherited, warm_starts), stop, settings.stall_seconds, CliPlugin(work))
+    warm_starts = WarmStarts(processes.argv_to_start(path), child, stop, folder)
+    return AwsCli(Launcher(path, child, inherited, warm_starts), stop, settings.stall_seconds, CliPlugin(folder))
 
 
 def describe_installed(environ: Mapping[str, str], stop: StopRequest, timeout: float) -> str:

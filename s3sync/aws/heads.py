@@ -29,14 +29,14 @@ class HeadRequests:
         self,
         remote: RemoteFolder,
         max_processes: int,
-        say: Callable[[str], None],
+        show: Callable[[str], None],
         turn: Turn = contextlib.nullcontext,
     ) -> None:
         """`turn` is entered for each request, and may wait until other uploads leave room for its process."""
         self._turn = turn
         self._remote = remote
         self._max_processes = max_processes
-        self._say = say
+        self._show = show
         self._has_announced = False
 
     def read(self, paths: Iterable[str]) -> dict[str, ObjectState]:
@@ -60,7 +60,7 @@ class HeadRequests:
         seconds = self.seconds(count)
         if seconds >= _LONG_SECONDS and not self._has_announced:
             self._has_announced = True
-            self._say(f"note: {slow_heads_message(count, seconds)}")
+            self._show(f"note: {slow_heads_message(count, seconds)}")
 
     def seconds(self, count: int) -> float:
         """Return how many seconds this number of requests takes."""

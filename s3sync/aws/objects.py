@@ -51,10 +51,10 @@ class ObjectReader:
         remote: RemoteFolder,
         mode: Readback = "auto",
         max_processes: int = 1,
-        say: Callable[[str], None] = _ignore,
+        show: Callable[[str], None] = _ignore,
         turn: Turn = contextlib.nullcontext,
     ) -> None:
-        """`remote` is the folder of the run. `say` shows a line to the user.
+        """`remote` is the folder of the run. `show` shows a line to the user.
 
         `turn` is entered for each head-object, and may wait until other uploads leave room for its process.
         """
@@ -63,10 +63,10 @@ class ObjectReader:
         self._aws = remote.aws
         self._bucket = remote.bucket
         self._listing = Listing(remote)
-        self._heads = HeadRequests(remote, max_processes, say, turn)
+        self._heads = HeadRequests(remote, max_processes, show, turn)
         self._mode = mode
         self._may_list = True
-        self._say = say
+        self._show = show
         self._started = time.time()
         self._at_first: Mapping[str, RemoteObject] | None = None  # what the first listing found
 
@@ -133,7 +133,7 @@ class ObjectReader:
             self._may_list = False
             self.why_unlisted = f"{self._bucket.url} cannot be listed reliably: {reason}"
             text = f"{self.why_unlisted}; so each object is requested by itself, which takes longer"
-            self._say(Notice(text, id="s3.not-listed").line)
+            self._show(Notice(text, id="s3.not-listed").line)
 
     # The state of some files
 

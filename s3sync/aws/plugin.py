@@ -24,11 +24,11 @@ _KNOWN = re.compile(r"aws-cli/([12])\.")
 
 
 class CliPlugin:
-    """The plugin in one work folder: what the processes need to load it. Any thread may call its methods."""
+    """The plugin in one private folder: what the processes need to load it. Any thread may call its methods."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self._lock = threading.Lock()
-        self._folder = work / "plugin"
+        self._folder = folder / "plugin"
         self._configs: dict[Path, Path] = {}
         self._is_reported = False
         self.problem = ""  # why it is not loaded any more

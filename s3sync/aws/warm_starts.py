@@ -37,8 +37,8 @@ _ANSWER_SECONDS = 30.0  # for a fork; then the process is taken for dead
 class WarmStarts:
     """One process of the AWS CLI that forks for each command. Its methods can be called from any thread."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], stop: StopRequest, work: Path) -> None:
-        """Start to load the CLI. `command` is what comes before the options; `work` is a private folder."""
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], stop: StopRequest, folder: Path) -> None:
+        """Start to load the CLI. `command` is what comes before the options; `folder` is private."""
         self.version = ""  # of the CLI, once `wait_until_ready` has returned True: `aws-cli/1.46.3`
         self.printed_version = ""  # what the CLI printed as its version, if it does not load the server
         self._program = command[-1]
@@ -51,7 +51,7 @@ class WarmStarts:
         self._environ: Mapping[str, str] = {}  # of the process
         with contextlib.suppress(OSError, ValueError):
             if _is_cli_itself(self._program) and forked.adopt_orphans():
-                self._environ = _write_plugin(environ, work / "fork-server", self._program)
+                self._environ = _write_plugin(environ, folder / "fork-server", self._program)
                 self._start(command)
 
     def wait_until_ready(self) -> bool:

@@ -34,7 +34,7 @@ class CleanupContext:
 
     def lock(self, path: Path, key: str) -> contextlib.AbstractContextManager[lock.HeldLock]:
         """Return a context manager that holds the lock of the run `key`. Raises BusyError and StoppedError."""
-        return lock.hold(path, f"{key} is in use", stop=self.stop, say=self._print)
+        return lock.hold(path, f"{key} is in use", stop=self.stop, show=self._print)
 
     def _print(self, line: str) -> None:
         with self.make_display() as display:

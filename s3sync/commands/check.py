@@ -117,16 +117,16 @@ def _check_access(
     config: Config, environ: Mapping[str, str], stop: StopRequest, trials: Trials
 ) -> Iterator[access.CheckResult]:
     try:
-        with context.work_folder(environ, config.monitored_directories) as (work, _):
+        with context.temporary_folder(environ, config.monitored_directories) as (folder, _):
             query = access.AccessQuery(
                 aws_command=config.aws_command,
                 threads=config.max_threads or settings.DEFAULT_THREADS,
                 targets=tuple(map(_target, config.monitor)),
                 probes=tuple(_write_probes(config)) if trials.write else (),
             )
-            yield from access.check_access(query, environ, stop, work)
+            yield from access.check_access(query, environ, stop, folder)
     except StateError as error:
-        yield access.CheckResult.of_error("work folder", error)
+        yield access.CheckResult.of_error("temporary files", error)
 
 
 def _line(finding: access.CheckResult) -> str:

@@ -43,7 +43,7 @@ def run_scan(
     path = scan_status.lock_path(config.log_dir)
     with contextlib.ExitStack() as stack:
         try:
-            held = stack.enter_context(lock.hold(path, "another scan is running", stop=stop, say=LOG.info))
+            held = stack.enter_context(lock.hold(path, "another scan is running", stop=stop, show=LOG.info))
         except BusyError as error:
             LOG.info("%s; this one ends", error)
             reporting.report_beside_scan(config, path)

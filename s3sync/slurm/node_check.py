@@ -52,10 +52,10 @@ def check_node(query: NodeQuery, environ: Mapping[str, str], stop: StopRequest) 
     yield _check_version(query.version)
     yield from (_check_directory(*directory) for directory in query.directories)
     try:
-        with context.work_folder(environ, map(Path, (path for path, _ in query.directories))) as (work, _):
-            yield _check_temporary_folder(environ.get("TMPDIR", ""), work)
+        with context.temporary_folder(environ, map(Path, (path for path, _ in query.directories))) as (folder, _):
+            yield _check_temporary_folder(environ.get("TMPDIR", ""), folder)
             aws = access.AccessQuery(aws_command=query.aws_command, threads=query.threads, targets=query.targets)
-            yield from access.check_access(aws, environ, stop, work)
+            yield from access.check_access(aws, environ, stop, folder)
     except StateError as error:
         yield access.CheckResult.of_error("temporary files", error)
 
@@ -82,9 +82,9 @@ def _check_directory(path: str, run: str) -> access.CheckResult:
     return access.CheckResult(ok=True, what="directory", text=f"{where}: readable")
 
 
-def _check_temporary_folder(wanted: str, work: Path) -> access.CheckResult:
+def _check_temporary_folder(wanted: str, folder: Path) -> access.CheckResult:
     """Report the folder in use: another one than TMPDIR if that is not writable."""
-    used, free = str(work.parent.parent), human_bytes(shutil.disk_usage(work).free)
+    used, free = str(folder.parent.parent), human_bytes(shutil.disk_usage(folder).free)
     text = f"{printable(used)}: writable, {free} free"
     if wanted and os.path.realpath(wanted) != os.path.realpath(used):
         text += f"; TMPDIR={printable(wanted)} is not writable there"

@@ -68,7 +68,7 @@ def find_presence(path: str, numbers: Sequence[int] = (), beside: str = "") -> P
         if os.path.islink(path):
             return Presence("unknown", f"{printable(path)} is a link to nothing: is that mounted?")
     except OSError as error:
-        return Presence("unknown", f"cannot look at {printable(path)}: {error.strerror}")
+        return Presence("unknown", f"cannot examine {printable(path)}: {error.strerror}")
     return _find_presence_by_parent(os.path.dirname(path), numbers, beside)
 
 
@@ -79,13 +79,13 @@ def _find_presence_by_parent(parent: str, numbers: Sequence[int], beside: str) -
         if device is None:  # a log without numbers may be of a container, whose paths mean nothing here
             if not numbers or _device(_nearest(parent)) == numbers[2]:
                 return Presence("gone")
-            return Presence("unknown", f"{printable(parent)} is not there: is it mounted?")
+            return Presence("unknown", f"{printable(parent)} does not exist: is it mounted?")
         same = numbers[2] if numbers else _device(beside) if beside else None
         with os.scandir(parent) as entries:
             if device == same or any(entry.is_dir(follow_symlinks=False) for entry in entries):
                 return Presence("gone")
     except OSError as error:
-        return Presence("unknown", f"cannot look into {printable(parent)}: {error.strerror}")
+        return Presence("unknown", f"cannot read {printable(parent)}: {error.strerror}")
     return Presence("unknown", f"{printable(parent)} is empty: is it mounted?")
 
 

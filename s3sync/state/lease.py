@@ -65,7 +65,7 @@ class LeaseRequest:
     lock_domain: str = ""  # of this process, which holds the `flock` there: another holder there is dead
     timing: LeaseTiming = DEFAULT_TIMING
     pause: Callable[[float], None] = time.sleep  # sleeps for some seconds, or raises to give up
-    say: Callable[[str], None] = lambda _line: None
+    show: Callable[[str], None] = lambda _line: None
     wait_for_dead_holder: bool = True  # else every lease that is not released is busy
 
     def is_free(self, holder: Holder | None) -> bool:
@@ -294,7 +294,7 @@ def _watch_holder(files: LeaseFiles, number: int, content: bytes, request: Lease
             _CONTENT_OF_DEAD.update(others)
             return True
         if unchanged == 1:
-            request.say(_waiting_line(request, parse(content)))
+            request.show(_waiting_line(request, parse(content)))
     return False
 
 

@@ -44,14 +44,14 @@ def hold(
     busy: str,
     *,
     stop: StopRequest | None = None,
-    say: Callable[[str], None] = lambda _line: None,
+    show: Callable[[str], None] = lambda _line: None,
     wait_for_dead_holder: bool = True,
     timing: LeaseTiming = DEFAULT_TIMING,
 ) -> Iterator[HeldLock]:
     """Hold the lock file `path`, and its lease in `leases` beside its folder.
 
     Raises BusyError, with the text `busy` and the holder, if the lock is held; StateError if it cannot be locked. By
-    default a holder on another host that may be dead is watched for a minute: `say` gets a line about that, and `stop`
+    default a holder on another host that may be dead is watched for a minute: `show` gets a line about that, and `stop`
     ends it. If the lock is lost to another host, `stop` is requested.
     """
     request = LeaseRequest(
@@ -59,7 +59,7 @@ def hold(
         busy=busy,
         timing=timing,
         pause=stop.pause if stop else time.sleep,
-        say=say,
+        show=show,
         wait_for_dead_holder=wait_for_dead_holder,
     )
     with _hold(path, request, stop) as held:

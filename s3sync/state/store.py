@@ -64,10 +64,10 @@ class StateStore:
 
     @contextlib.contextmanager
     def locked(
-        self, busy: str, *, stop: StopRequest | None = None, say: Callable[[str], None] = lambda _line: None
+        self, busy: str, *, stop: StopRequest | None = None, show: Callable[[str], None] = lambda _line: None
     ) -> Iterator[lock.HeldLock]:
         """Hold the lock of the run and destination, which each write checks from then on; see `lock.hold`."""
-        with lock.hold(self.lock_path, busy, stop=stop, say=say) as held:
+        with lock.hold(self.lock_path, busy, stop=stop, show=show) as held:
             self.guard(held.check)
             yield held
 

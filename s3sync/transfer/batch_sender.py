@@ -64,7 +64,7 @@ class BatchSender:
         self._threads = ThreadChoice(
             context.request.multipart, context.request.threads, is_fast=context.aws.may_be_fast
         )
-        self._configs = ProcessConfigs(context.environ, context.request.settings, context.work)
+        self._configs = ProcessConfigs(context.environ, context.request.settings, context.temp_folder)
         self._can_list: bool | None = None  # whether processes can read a list of files; None until one has reported it
         self._is_ending = threading.Event()  # set while no process may start
         self._is_s3_lost = False
@@ -135,7 +135,7 @@ class BatchSender:
     def _run_staged(
         self, batch: Batch, process: _BatchProcess, config: Path | None, *, as_list: bool
     ) -> client.AwsResult:
-        with staging_folder(self._context.work, self._run, batch, as_list=as_list) as staged:
+        with staging_folder(self._context.temp_folder, self._run, batch, as_list=as_list) as staged:
             url = self._request.destination.url(self._run.run_id)
             argv = self._aws.upload_argv(str(staged.folder), url, self._storage_of(batch))
             has_parts = bool(self._keys_with_parts(batch))

@@ -26,7 +26,7 @@ VERSION = 1
 
 def write(context: UploadContext, state: RunState, selection: UploadSelection) -> Run:
     """Write the object as the only file of a new private folder, and return that folder as a run. Raises StateError."""
-    folder = context.work / "completion"
+    folder = context.temp_folder / "completion"
     run, destination = context.run, context.request.destination
     with explained("write the completion object:", folder, "set TMPDIR", id="state.no-completion-object"):
         folder.mkdir(mode=0o700)

@@ -15,7 +15,7 @@ from pathlib import Path
 from s3sync.aws import client, objects
 from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import explained
-from s3sync.own_files import WORK_FOLDER
+from s3sync.own_files import TEMP_FOLDER
 from s3sync.runs import Run, analysis_manifest, off_limits
 from s3sync.signals import StopRequest
 from s3sync.state import lock
@@ -34,7 +34,7 @@ class UploadContext:
     run: Run
     aws: client.AwsCli
     environ: Mapping[str, str]
-    work: Path  # a private folder, gone when the upload ends
+    temp_folder: Path  # a private folder, gone when the upload ends
     stop: StopRequest
     display: Display
     expected: analysis_manifest.Checksums
@@ -59,7 +59,7 @@ class UploadContext:
         """Return a reader of the run's objects."""
         request = self.request
         return objects.ObjectReader(
-            self.remote, request.readback, request.cores, say=self.display.print, turn=self.share.reading_turn
+            self.remote, request.readback, request.cores, show=self.display.print, turn=self.share.reading_turn
         )
 
 
@@ -72,14 +72,14 @@ def open_context(
     expected: analysis_manifest.Checksums | None = None,
     inherited: Sequence[int] = (),
 ) -> Iterator[UploadContext]:
-    """Make the work folder and find the AWS CLI; the folder is gone afterwards.
+    """Make the temporary folder and find the AWS CLI; the folder is gone afterwards.
 
     The `aws` processes inherit these descriptors, so that what they lock stays locked as long as one of them lives.
     Raises AwsError without a usable CLI, StateError without a place for the folder.
     """
     environ = request.profile.applied_to(runtime.environ)
-    with work_folder(environ, [run.root]) as (work, work_lock):
-        aws = client.connect(request.settings, environ, runtime.stop, work, (*inherited, work_lock))
+    with temporary_folder(environ, [run.root]) as (folder, folder_lock):
+        aws = client.connect(request.settings, environ, runtime.stop, folder, (*inherited, folder_lock))
         machine = runtime.machine or SharedMachine.of(request)
         with contextlib.closing(aws), machine.join(aws.processes.pids) as share:
             yield UploadContext(
@@ -87,7 +87,7 @@ def open_context(
                 run=run,
                 aws=aws,
                 environ=environ,
-                work=work,
+                temp_folder=folder,
                 stop=runtime.stop,
                 display=runtime.display,
                 expected=expected or {},
@@ -96,14 +96,14 @@ def open_context(
 
 
 @contextlib.contextmanager
-def work_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Iterator[tuple[Path, int]]:
+def temporary_folder(environ: Mapping[str, str], outside: Iterable[Path] = ()) -> Iterator[tuple[Path, int]]:
     """Make a private folder, and yield it with the descriptor that keeps it locked; it is gone afterwards.
 
     It holds secrets, so it is in no run, and in none of the folders `outside`. Child processes inherit the descriptor:
     the next upload removes the folder of a killed one once its last `aws` has ended. Raises StateError.
     """
-    parent = off_limits.choose_temp_dir(environ, outside) / f"{WORK_FOLDER}{os.geteuid()}"
-    with explained("make a work folder in", parent, "set TMPDIR", id="state.no-work-folder"):
+    parent = off_limits.choose_temp_dir(environ, outside) / f"{TEMP_FOLDER}{os.geteuid()}"
+    with explained("make a temporary folder in", parent, "set TMPDIR", id="state.no-work-folder"):
         folder, descriptor = _create_locked_folder(parent)
     try:
         yield folder, descriptor

@@ -30,7 +30,7 @@ def upload(request: UploadRequest, runtime: Runtime, executor: Executor) -> Uplo
     """
     call = _begin_call(request, runtime, executor)
     busy = f"{call.target} is being uploaded already"
-    with call.store.locked(busy, stop=runtime.stop, say=runtime.display.print) as run_lock:
+    with call.store.locked(busy, stop=runtime.stop, show=runtime.display.print) as run_lock:
         return call.upload_locked(run_lock.descriptor)
 
 

@@ -31,7 +31,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF State=UP
 """
-_FULL = "size=64k,nr_inodes=40"  # there is room for a work folder, but not for what is to be staged in it
+_FULL = "size=64k,nr_inodes=40"  # there is room for a temporary folder, but not for what is to be staged in it
 Record = Callable[[str, object], None]
 
 

@@ -141,9 +141,9 @@ def test_an_object_in_parts_of_unequal_sizes(foreign_lab: Lab, gateway: Gateway,
     ]
     s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
     tells = s3.head_object(**where, PartNumber=1)["ContentLength"] == len(bodies[0])
-    words = ("--bucket", bucket, "--local-path", str(tmp_path), "--log-dir", str(foreign_lab.log_dir), "--json")
+    options = ("--bucket", bucket, "--local-path", str(tmp_path), "--log-dir", str(foreign_lab.log_dir), "--json")
 
-    result = foreign_lab.run("restore", "RUN", *words)
+    result = foreign_lab.run("restore", "RUN", *options)
 
     assert tells == (gateway.access_key == "testing")
     assert (result.code, list(result.json["failed"])) == ((0, []) if tells else (1, ["Data/odd.cbcl"])), result.err

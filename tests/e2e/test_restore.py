@@ -450,8 +450,8 @@ def test_a_run_that_is_still_being_uploaded_is_not_called_uploaded(
     assert lab.upload(tiny_run).code == 0
     server.delete(BUCKET, f"{tiny_run.name}/CopyComplete.txt")
     elsewhere = str(tmp_path / "other log")
-    words = ("--bucket", BUCKET, "--log_dir", elsewhere, "--local-path", str(tmp_path), "--json")
-    result = lab.run("restore", tiny_run.name, *words)
+    options = ("--bucket", BUCKET, "--log_dir", elsewhere, "--local-path", str(tmp_path), "--json")
+    result = lab.run("restore", tiny_run.name, *options)
     assert (result.code, result.error_ids) == (0, ["restore.no-marker"]), result.err
     assert tree(tmp_path / tiny_run.name).keys() == tree(tiny_run).keys() - {"CopyComplete.txt"}
     assert list(Path(elsewhere).glob("uploads/*")) == []

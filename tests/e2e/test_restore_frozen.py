@@ -253,8 +253,8 @@ def test_the_monitor_restores_files_for_those_who_may_read_what_the_user_restore
     """A scan writes its own files for its user alone, but a run is for all of the lab."""
     (tiny_run / "none").mkdir()
     frozen = archived(lab, tiny_run, "GLACIER", "--completion-object")
-    words = ("restore", str(frozen), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--tier", "Bulk")
-    assert lab.run(*words, umask=umask).code == 1
+    argv = ("restore", str(frozen), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--tier", "Bulk")
+    assert lab.run(*argv, umask=umask).code == 1
     server.thaw(BUCKET, f"{frozen.name}/RunInfo.xml", f"{frozen.name}/s3sync.complete.json")
     for _ in range(2):  # in part, and the rest
         date_back(lab)

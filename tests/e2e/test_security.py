@@ -185,7 +185,7 @@ def test_no_secret_is_logged_or_printed(watched: Watched) -> None:
 
 @pytest.mark.xdist_group("watched")
 def test_all_that_a_scan_writes_is_for_its_user_alone(watched: Watched) -> None:
-    """Whatever the umask: logs, the rotated one, journal, locks, memories; the work folder and the AWS config in it."""
+    """With any umask: logs, the rotated one, journal, locks, state files; the temporary folder with its AWS config."""
     during = {(path, mode) for call in watched.calls for path, mode, _ in call.around if path != str(watched.site.tmp)}
     after = {(str(path), stat.S_IMODE(path.stat().st_mode)) for path in watched.site.log_dir.rglob("*")}
     work = f"{watched.site.tmp}/s3sync-work-{os.geteuid()}"

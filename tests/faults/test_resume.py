@@ -54,7 +54,7 @@ def test_kill_9_in_mid_upload_costs_only_what_was_in_flight(lab: Lab, server: S3
     log = lab.log(run)
     assert log["completed"] is True
     assert log["total_uploaded_files"] == len(files)
-    assert list(lab.tmp.iterdir()) == [], "the killed one's work folder is swept away, too"
+    assert list(lab.tmp.iterdir()) == [], "the killed one's temporary folder is removed, too"
     assert len(list((lab.log_dir / "uploads").iterdir())) == 1
 
 

@@ -924,7 +924,7 @@ def test_long_asking_is_announced_once_by_the_upload() -> None:
 
     said: list[str] = []
     reader = ObjectReader(
-        RemoteFolder(cast("AwsCli", Slow()), BucketRef("lab-runs"), "RUN/"), "auto", 1, say=said.append
+        RemoteFolder(cast("AwsCli", Slow()), BucketRef("lab-runs"), "RUN/"), "auto", 1, show=said.append
     )
     files = [LocalFile(f"f{number:03}", 1, 1) for number in range(200)]
     listed: dict[str, ObjectState] = {file.path: RemoteObject(1, "r.1", listed=True) for file in files}

@@ -170,7 +170,7 @@ class Scene:
         is_verified(self.lab, self.run, self.server)
         names = {path.name for path in self._uploads().iterdir() if ".corrupt-" not in path.name}
         assert names == {self.lab.log_path(self.run).name}, "neither journal nor temporary file is left"
-        assert not list(self.lab.tmp.glob("s3sync-work-*")), "nor a work folder"
+        assert not list(self.lab.tmp.glob("s3sync-work-*")), "nor a temporary folder"
         assert self.server.uploads(BUCKET) == [], "nor parts in S3"
 
     def _cost(self, log: Log) -> Cost:

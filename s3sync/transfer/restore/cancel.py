@@ -30,7 +30,7 @@ def cancel(request: RestoreRequest, runtime: Runtime) -> Cancellation:
     Raises RunError if there is none, BusyError while it runs, StateError.
     """
     busy = f"{printable(request.run_id)} is being uploaded or restored"
-    with lock.hold(request.state_store.lock_path, busy, stop=runtime.stop, say=runtime.display.print):
+    with lock.hold(request.state_store.lock_path, busy, stop=runtime.stop, show=runtime.display.print):
         store = request.thaw_store
         log, has_log = store.load(), files.is_there(store.path)
         store.forget()

@@ -51,7 +51,7 @@ class Downloader:
         self._keys = KeyIndex(list(plan.remote), session.request.prefix)
         self._folder = folder
         self._throttle = session.share.throttle(session.request.max_bandwidth, session.request.cores)
-        self._configs = ProcessConfigs(session.environ, session.request.settings, session.work)
+        self._configs = ProcessConfigs(session.environ, session.request.settings, session.temp_folder)
         self._lock = threading.Lock()
         self._done: dict[int, int] = {}  # files of each running batch that have arrived, by its number
         self._batches: dict[int, Batch] = {}

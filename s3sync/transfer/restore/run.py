@@ -36,7 +36,7 @@ def restore(request: RestoreRequest, runtime: Runtime, continued: ThawStore | No
     started = time.monotonic()
     _require_usable_target(request.target)
     busy = f"{printable(request.run_id)} is being uploaded or restored already"
-    with lock.hold(request.state_store.lock_path, busy, stop=runtime.stop, say=runtime.display.print) as run_lock:
+    with lock.hold(request.state_store.lock_path, busy, stop=runtime.stop, show=runtime.display.print) as run_lock:
         pending = request.thaw_store.load()
         if continued and not pending:
             text = f"the restore of {printable(request.run_id)} to {printable(str(request.target))} has ended meanwhile"

@@ -10,7 +10,7 @@ from pathlib import Path
 from s3sync.aws import client, objects, thaw
 from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.state import lock
-from s3sync.transfer.context import work_folder
+from s3sync.transfer.context import temporary_folder
 from s3sync.transfer.restore.request import RestoreRequest
 from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.sharing import MachineShare, SharedMachine
@@ -25,7 +25,7 @@ class RestoreSession:
     reader: objects.ObjectReader
     thawing: thaw.Thawing
     environ: Mapping[str, str]  # of the runtime, with the profile of the request
-    work: Path  # a private folder, gone when the restore ends
+    temp_folder: Path  # a private folder, gone when the restore ends
     runtime: Runtime
     share: MachineShare  # of the machine, beside uploads of this program
     check_lock: Callable[[], None]  # raises LeaseLostError if the lock of the run is lost
@@ -35,15 +35,15 @@ class RestoreSession:
 def open_session(
     request: RestoreRequest, runtime: Runtime, run_lock: lock.HeldLock | None = None
 ) -> Iterator[RestoreSession]:
-    """Make the work folder and find the AWS CLI; the folder is gone afterwards. A preview needs no lock.
+    """Make the temporary folder and find the AWS CLI; the folder is gone afterwards. A preview needs no lock.
 
     The `aws` processes inherit the lock, so that the run stays locked as long as one of them lives. Raises AwsError
     without a usable CLI, StateError without a place for the folder.
     """
     environ = request.profile.applied_to(runtime.environ)
-    with work_folder(environ, [request.target]) as (work, work_lock):
-        descriptors = (run_lock.descriptor, work_lock) if run_lock else (work_lock,)
-        aws = client.connect(request.settings, environ, runtime.stop, work, descriptors)
+    with temporary_folder(environ, [request.target]) as (folder, folder_lock):
+        descriptors = (run_lock.descriptor, folder_lock) if run_lock else (folder_lock,)
+        aws = client.connect(request.settings, environ, runtime.stop, folder, descriptors)
         aws.version()
         alone = SharedMachine(request.cores, request.process_limit, request.max_bandwidth, is_shared=False)
         with (runtime.machine or alone).join(aws.processes.pids) as share:
@@ -52,7 +52,7 @@ def open_session(
             reader = objects.ObjectReader(
                 remote,
                 max_processes=request.cores,
-                say=runtime.display.print,
+                show=runtime.display.print,
                 turn=share.reading_turn,
             )
             yield RestoreSession(
@@ -61,7 +61,7 @@ def open_session(
                 reader=reader,
                 thawing=thaw.Thawing(remote, request.cores),
                 environ=environ,
-                work=work,
+                temp_folder=folder,
                 runtime=runtime,
                 share=share,
                 check_lock=run_lock.check if run_lock else lambda: None,

@@ -340,7 +340,7 @@ def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch
     said: list[str] = []
     aws = FakeAws(answer=lambda argv: printed(argv, rows))
     remote = RemoteFolder(cast(AwsCli, aws), BucketRef("lab-runs"), "2026/RUN/")
-    reader = ObjectReader(remote, "auto", 2, say=said.append)
+    reader = ObjectReader(remote, "auto", 2, show=said.append)
     assert reader.list_run() is None, "as if it could not be listed"
     [warning] = said
     assert "it ignores start-after" in warning

@@ -116,7 +116,7 @@ def test_a_dead_holder_is_replaced_after_its_missed_beats(numbers: LeaseFiles, m
     os.utime(numbers.path(1), (moment, moment))
     said: list[str] = []
     began = lease.now()
-    held = take(numbers, "here", LeaseTiming(heartbeat=0.05, missed_beats=6), say=said.append)
+    held = take(numbers, "here", LeaseTiming(heartbeat=0.05, missed_beats=6), show=said.append)
     assert lease.now() - began >= 6 * 0.05
     assert said == ["sequencer-2 holds the lease of RUN; checking for 0.3 s whether it is alive ..."]
     held.release()
@@ -226,7 +226,7 @@ def test_a_file_server_that_was_away_makes_nobody_seem_dead(
     left_behind(numbers)
     said: list[str] = []
     with pytest.raises(BusyError):
-        lease.acquire(Away(numbers.path(1).parent, looks, answer), wish("here", say=said.append), unheard)
+        lease.acquire(Away(numbers.path(1).parent, looks, answer), wish("here", show=said.append), unheard)
     assert said == [], "no look has counted"
 
 
@@ -312,7 +312,7 @@ def test_what_is_no_lease_is_one_whose_beat_stays_the_same(numbers: LeaseFiles, 
     numbers.prepare()
     numbers.path(7).write_bytes(content)
     said: list[str] = []
-    take(numbers, "here", say=said.append).release()
+    take(numbers, "here", show=said.append).release()
     assert len(said) == 1
     assert said[0].isprintable()
     assert names(numbers) == ["7", "8"]
@@ -327,7 +327,7 @@ def test_what_is_no_file_is_one_whose_beat_stays_the_same(numbers: LeaseFiles, t
     else:
         {"folder": os.mkdir, "pipe": os.mkfifo}[kind](numbers.path(7))
     said: list[str] = []
-    take(numbers, "here", say=said.append).release()
+    take(numbers, "here", show=said.append).release()
     assert len(said) == 1, "a link is not followed"
     assert (tmp_path / "elsewhere").read_bytes() == theirs(released=True)
 

@@ -59,8 +59,8 @@ def run_at(path: Path) -> Run:
 
 def parsed(request: UploadRequest, *classes: str) -> UploadRequest:
     """Return the request that the suggested command makes."""
-    words = upload_options(request, str(request.log_dir), classes)
-    args = command_line.parse(["upload", str(request.local_path), *words])
+    options = upload_options(request, str(request.log_dir), classes)
+    args = command_line.parse(["upload", str(request.local_path), *options])
     return upload._request(args, log_dir.LogDir(request.log_dir, ""))
 
 
@@ -76,8 +76,8 @@ def test_every_setting_of_a_request_is_in_the_suggested_command(tiny_run: Path, 
 
 
 def test_defaults_are_not_named(tiny_run: Path) -> None:
-    words = upload_options(request_to(run_at(tiny_run)), "")
-    assert words == ["--bucket", "lab-runs", "--recheck"]
+    options = upload_options(request_to(run_at(tiny_run)), "")
+    assert options == ["--bucket", "lab-runs", "--recheck"]
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,13 @@ def test_a_folder_that_the_end_of_another_upload_removes_meanwhile_is_made_again
         monkeypatch.setattr(Path, "mkdir", remove_after_mkdir)
     else:
         monkeypatch.setattr(context, step, remove_first)
-    with context.work_folder({"TMPDIR": str(tmp_path)}) as (folder, _):
+    with context.temporary_folder({"TMPDIR": str(tmp_path)}) as (folder, _):
         assert folder.is_dir()
 
 
 def test_what_is_no_folder_in_its_place_is_an_error(tmp_path: Path) -> None:
-    with context.work_folder({"TMPDIR": str(tmp_path)}) as (folder, _):
+    with context.temporary_folder({"TMPDIR": str(tmp_path)}) as (folder, _):
         place = folder.parent
     place.write_text("")
-    with pytest.raises(StateError), context.work_folder({"TMPDIR": str(tmp_path)}):
+    with pytest.raises(StateError), context.temporary_folder({"TMPDIR": str(tmp_path)}):
         pass
