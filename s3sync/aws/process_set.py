@@ -109,7 +109,7 @@ class ProcessSet:
             if not has_parts:
                 self._without_parts.add(process.pid)
             if self._watchdog is None:
-                watchdog = threading.Thread(target=self._watch, name="stalls", daemon=True)
+                watchdog = threading.Thread(target=self._watch_for_stalls, name="stalls", daemon=True)
                 with contextlib.suppress(RuntimeError):  # no further thread: the next process tries it again
                     watchdog.start()
                     self._watchdog = watchdog
@@ -124,7 +124,7 @@ class ProcessSet:
                 self._stop.remove_action(self.terminate_all)
             self._changed.notify_all()
 
-    def _watch(self) -> None:
+    def _watch_for_stalls(self) -> None:
         """Terminate stalled processes until none is running."""
         shortest, longest = _WATCH_SECONDS
         interval = min(longest, max(shortest, self._stalls.seconds / 10))

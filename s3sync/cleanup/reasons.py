@@ -63,7 +63,7 @@ def reasons_to_keep(found: Verification, record: Record | None, obstacles: Seque
 
 def not_listed(evidence: Evidence) -> Reason | None:
     """Keep a run if the credentials may not list the bucket: S3 may have files that are not here."""
-    if evidence.found.remote is not None and evidence.found.extra is not None:
+    if evidence.found.remote is not None and evidence.found.only_in_s3 is not None:
         return None
     text = f"S3 may have files that are not here: these credentials may not list {evidence.where}"
     return Reason(id="cleanup.not-listed", text=text)
@@ -79,9 +79,9 @@ def differs(evidence: Evidence) -> Reason | None:
 
 def compared_by_size_only(evidence: Evidence) -> Reason | None:
     """Keep a run if S3 has neither an ETag nor a checksum of a file."""
-    if not evidence.found.by_size:
+    if not evidence.found.size_only:
         return None
-    reasons = dict.fromkeys((proof.path for proof in evidence.found.by_size), "no ETag or checksum to compare")
+    reasons = dict.fromkeys((proof.path for proof in evidence.found.size_only), "no ETag or checksum to compare")
     return Reason(id="cleanup.size-only", text=_describe(f"verified by size alone in {evidence.where}", reasons))
 
 
@@ -99,7 +99,7 @@ def changed_since_deleted(evidence: Evidence) -> Reason | None:
 
 def only_in_s3(evidence: Evidence) -> Reason | None:
     """Keep a run if S3 has a file that is not here, unless an interrupted cleanup deleted it here."""
-    only = [path for path in evidence.found.extra or () if path not in evidence.recorded]
+    only = [path for path in evidence.found.only_in_s3 or () if path not in evidence.recorded]
     if not only:
         return None
     text = _describe(f"only in {evidence.where}", dict.fromkeys(only, "not on the disk"))

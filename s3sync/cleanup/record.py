@@ -129,7 +129,7 @@ def load(path: Path) -> Record | None:
 
 def save(path: Path, record: Record) -> None:
     """Write or replace a record; raises StateError."""
-    with _explained(path):
+    with _record_errors(path):
         files.make_private_folder(path.parent)
         files.atomic_write(path, _to_json(record))
 
@@ -137,7 +137,7 @@ def save(path: Path, record: Record) -> None:
 def archive(path: Path, record: Record) -> None:
     """Add the time when the cleanup began to the name of its record; raises StateError."""
     stamp = "".join(c for c in record.begun if c.isalnum())[:15]
-    with _explained(path):
+    with _record_errors(path):
         path.rename(path.with_name(f"{path.name.removesuffix(SUFFIX)}.{stamp}{SUFFIX}"))
 
 
@@ -200,6 +200,6 @@ def _from_json(values: dict[str, Any]) -> Record:
     return record
 
 
-def _explained(path: Path) -> contextlib.AbstractContextManager[None]:
+def _record_errors(path: Path) -> contextlib.AbstractContextManager[None]:
     advice = "log_dir needs space and permission"
     return explained("write the record", path, advice, id="cleanup.record-not-writable")

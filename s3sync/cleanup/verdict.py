@@ -74,7 +74,7 @@ def decide(candidate: CleanupCandidate, config: Config, compare: Compare, find_o
             obstacles = find_obstacles(run, found[-1])
             reasons = reasons_to_keep(found[-1], verdict.record, obstacles)
         if reasons:
-            return replace(verdict, keep=reasons[0], verified=_so_far(found))
+            return replace(verdict, keep=reasons[0], verified=_identical_files(found))
     keep, verified = combine_verifications(candidate, found)
     keep = keep or (None if verdict.record else _incomplete(candidate, config)) or mounted_in(candidate.folder)
     return replace(verdict, keep=keep, verified=verified)
@@ -88,7 +88,7 @@ def _changed_status(candidate: CleanupCandidate, config: Config) -> Reason | Non
     return Reason(id="cleanup.changed-meanwhile", text=text)
 
 
-def _so_far(found: Sequence[Verification]) -> VerifiedFiles:
+def _identical_files(found: Sequence[Verification]) -> VerifiedFiles:
     files = {proof.path: (one.identities or {})[proof.path] for one in found for proof in one.verified}
     return replace(NO_FILES, files=files, found=tuple(found))
 

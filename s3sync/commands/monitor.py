@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json({**result_json(result), "exit_code": code})
     elif args.dry_run:
-        output.print_tables(dry_tables(result))
+        output.print_tables(dry_run_tables(result))
         output.print_lines(f"s3sync: {p.key}: {p.text_with_id}" for p in result.problems if p.kind in ("other", "aws"))
     elif sys.stderr.isatty():
         output.print_lines(result_lines(result))
@@ -87,7 +87,7 @@ def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> ScanRe
     return scan.run_scan(config, os.environ, stop, lambda name: displays.Lines(lines, name=name), load)
 
 
-def dry_tables(result: ScanResult) -> list[Table]:
+def dry_run_tables(result: ScanResult) -> list[Table]:
     """Return a table of the runs that a scan would upload, and one of the others with the reasons."""
     due = run_table("Would upload", result.runs, "To", "Files", "Size")
     rest = run_table("Would not", result.runs, "Why")

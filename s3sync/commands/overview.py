@@ -85,7 +85,7 @@ def _row(run: RunStatus, config: Config) -> Row:
     store = StateStore(config.log_dir, run.run, run.entry.destination)
     host = None if run.state == "uploaded" else lock.current_holder(store.lock_path)
     is_uploading = host is not None
-    verified = (run.head.uploaded_files if run.head else 0) + (store.journaled() if is_uploading else 0)
+    verified = (run.head.uploaded_files if run.head else 0) + (store.count_journaled() if is_uploading else 0)
     try:
         info = run_folder.read_run_info(run.run.root / run_folder.RUN_INFO)
     except RunError:

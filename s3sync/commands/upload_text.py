@@ -13,18 +13,22 @@ from s3sync.transfer import hook, request, storage_classes
 _VERIFICATION_LABELS = {"etag": "ETag", "predecessor": "the log of another program"}
 
 
-def summary(report: request.UploadResult) -> list[str]:
+def summary(result: request.UploadResult) -> list[str]:
     """Return lines about the result of an upload."""
-    state, run = report.state, printable(report.run.run_id)
-    if report.already_complete:
-        return [f"nothing to send: {run} was completed {state.finished or 'before'}", *_facts(report), *_after(report)]
+    state, run = result.state, printable(result.run.run_id)
+    if result.already_complete:
+        return [
+            f"nothing to send: {run} was completed {state.finished or 'before'}",
+            *_fact_lines(result),
+            *_after(result),
+        ]
     if state.completed:
-        return [f"uploaded: {run}", *_facts(report), *_after(report)]
-    if report.selection.still_since and not state.failed:
-        return [f"streamed so far: {run}", *_facts(report)]
+        return [f"uploaded: {run}", *_fact_lines(result), *_after(result)]
+    if result.selection.unchanged_since_ns and not state.failed:
+        return [f"streamed so far: {run}", *_fact_lines(result)]
     again = "run the same command again; files that are verified are not sent again"
     verdict = Notice(f"NOT completed: {run}", id="upload.not-completed")
-    return [str(verdict), *_facts(report), *_failures(report), f"  next    {again}"]
+    return [str(verdict), *_fact_lines(result), *_failures(result), f"  next    {again}"]
 
 
 def waiting_lines(waiting: request.PendingAnalysis) -> list[str]:
@@ -47,35 +51,35 @@ def waiting_json(waiting: request.PendingAnalysis) -> dict[str, Any]:
     }
 
 
-def as_json(report: request.UploadResult) -> dict[str, Any]:
+def as_json(result: request.UploadResult) -> dict[str, Any]:
     """Return the result of an upload as one JSON object."""
-    state, tally = report.state, report.counters
+    state, counters = result.state, result.counters
     return {
         "run_id": state.run_id,
-        "run_path": str(report.run.path),
-        "bucket": report.destination.bucket,
-        "remote_path": report.destination.remote_path,
-        "url": report.destination.url(report.run.run_id),
+        "run_path": str(result.run.path),
+        "bucket": result.destination.bucket,
+        "remote_path": result.destination.remote_path,
+        "url": result.destination.url(result.run.run_id),
         "completed": state.completed,
-        "streaming": report.selection.still_since > 0,
-        "already_completed": report.already_complete,
+        "streaming": result.selection.unchanged_since_ns > 0,
+        "already_completed": result.already_complete,
         "total_local_files": state.total_local_files,
-        "total_uploaded_files": report.verified.files,
+        "total_uploaded_files": result.verified.files,
         "total_failed_upload": len(state.failed),
         "failed": {printable(path): reason for path, reason in state.failed.items()},
-        "excluded_files": report.selection.excluded,
-        "skipped": {printable(item.path): item.reason for item in report.selection.skipped},
-        "sent_files": tally.sent_files,
-        "sent_bytes": tally.sent_size,
-        "found_in_s3": tally.found_files,
-        "bytes": report.verified.size,
-        "seconds": round(tally.seconds, 3),
+        "excluded_files": result.selection.excluded,
+        "skipped": {printable(item.path): item.reason for item in result.selection.skipped},
+        "sent_files": counters.sent_files,
+        "sent_bytes": counters.sent_size,
+        "found_in_s3": counters.found_files,
+        "bytes": result.verified.size,
+        "seconds": round(counters.seconds, 3),
         "completion_object": state.completion_object,
-        "on_complete": report.on_complete,
+        "on_complete": result.on_complete,
         "aws": state.aws,
-        "aws_processes": tally.aws_processes,
-        "manifest_files": state.manifest_files,
-        "log": str(report.log_path),
+        "aws_processes": counters.aws_processes,
+        "manifest_files": state.manifest_checked_files,
+        "log": str(result.log_path),
     }
 
 
@@ -150,39 +154,39 @@ def preview_json(preview: request.Preview) -> dict[str, Any]:
     }
 
 
-def _facts(report: request.UploadResult) -> list[str]:
-    state, tally, verified = report.state, report.counters, report.verified
+def _fact_lines(result: request.UploadResult) -> list[str]:
+    state, counters, verified = result.state, result.counters, result.verified
     ways = sorted({_VERIFICATION_LABELS.get(way, way) for way in verified.ways})
     how = f" by {', '.join(ways)}" if ways else ""
-    found = f", {tally.found_files:,} of them found in S3" if tally.found_files else ""
+    found = f", {counters.found_files:,} of them found in S3" if counters.found_files else ""
     size = human_bytes(verified.size)
     lines = [
-        f"  to      {printable(report.destination.url(report.run.run_id))}",
+        f"  to      {printable(result.destination.url(result.run.run_id))}",
         f"  files   {verified.files:,} of {state.total_local_files:,} verified in S3{how}{found}, {size}",
     ]
-    if state.manifest_files:
-        lines.append(f"  CRC-32  of {pluralize(state.manifest_files, 'file')} as Manifest.tsv has it")
-    if tally.sent_files:
-        rate = human_bytes(tally.sent_size / tally.seconds) if tally.seconds else "-"
+    if state.manifest_checked_files:
+        lines.append(f"  CRC-32  of {pluralize(state.manifest_checked_files, 'file')} as Manifest.tsv has it")
+    if counters.sent_files:
+        rate = human_bytes(counters.sent_size / counters.seconds) if counters.seconds else "-"
         lines.append(
-            f"  sent    {pluralize(tally.sent_files, 'file')}, {human_bytes(tally.sent_size)} "
-            f"in {human_seconds(tally.seconds)} ({rate}/s)"
+            f"  sent    {pluralize(counters.sent_files, 'file')}, {human_bytes(counters.sent_size)} "
+            f"in {human_seconds(counters.seconds)} ({rate}/s)"
         )
-    if report.selection.excluded:
-        lines.append(f"  skipped {pluralize(report.selection.excluded, 'file')} by --exclude-patterns")
-    return [*lines, f"  log     {printable(str(report.log_path))}"]
+    if result.selection.excluded:
+        lines.append(f"  skipped {pluralize(result.selection.excluded, 'file')} by --exclude-patterns")
+    return [*lines, f"  log     {printable(str(result.log_path))}"]
 
 
-def _after(report: request.UploadResult) -> list[str]:
+def _after(result: request.UploadResult) -> list[str]:
     """Return a line about the command that ran on completion, if any. If it failed, the files are still in S3."""
-    if not report.on_complete:
+    if not result.on_complete:
         return []
-    advice = " (all files are in S3; the same command runs it again)" if hook.has_failed(report.on_complete) else ""
-    return [f"  then    on_complete {report.on_complete}{advice}"]
+    advice = " (all files are in S3; the same command runs it again)" if hook.has_failed(result.on_complete) else ""
+    return [f"  then    on_complete {result.on_complete}{advice}"]
 
 
-def _failures(report: request.UploadResult) -> list[str]:
-    return [f"  failed  {pluralize(len(report.state.failed), 'file')}:", *_named(report.state.failed)]
+def _failures(result: request.UploadResult) -> list[str]:
+    return [f"  failed  {pluralize(len(result.state.failed), 'file')}:", *_named(result.state.failed)]
 
 
 def _named(reasons: Mapping[str, str]) -> list[str]:

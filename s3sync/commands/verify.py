@@ -151,7 +151,7 @@ def result_lines(found: Verification) -> list[str]:
         facts.append(f"  manifest {printable(str(found.manifest))}: {share}")
     elif found.manifest_error:
         facts.append(f"  manifest {found.manifest_error}")
-    if found.extra is None:
+    if found.only_in_s3 is None:
         facts.append(f"  what only S3 has is not known: {printable(found.why_unlisted)}")
     differing = [f"{printable(path)}: {why}" for path, why in found.differing.items()]
     return [
@@ -159,9 +159,9 @@ def result_lines(found: Verification) -> list[str]:
         *facts,
         *(_absent(found) if found.is_absent else _named("not identical", differing)),
         *frozen_lines(found),
-        *_named("only in S3", [printable(path) for path in found.extra or ()]),
+        *_named("only in S3", [printable(path) for path in found.only_in_s3 or ()]),
         *_named("without bytes, so not in S3", [f"{printable(p)}: {why}" for p, why in found.selection.skipped]),
-        *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.by_size]),
+        *_named("of the same size, and no ETag or checksum to compare", [printable(p.path) for p in found.size_only]),
     ]
 
 
@@ -199,8 +199,8 @@ def as_json(found: Verification) -> dict[str, Any]:
         "identical_files": len(found.verified),
         "identical_bytes": _size(found.verified),
         "differing": {printable(path): why for path, why in found.differing.items()},
-        "only_in_s3": None if found.extra is None else [printable(path) for path in found.extra],
-        "by_size_only": [printable(proof.path) for proof in found.by_size],
+        "only_in_s3": None if found.only_in_s3 is None else [printable(path) for path in found.only_in_s3],
+        "by_size_only": [printable(proof.path) for proof in found.size_only],
         "archived": archived_json(found),
         "archive_tiers": tiers_json(found.tiers),
         "thaw": thaw_command(found) if found.is_frozen else None,

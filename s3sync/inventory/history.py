@@ -123,7 +123,7 @@ def _row_of_run(run: RunStatus, config: Config) -> HistoryRow:
     row = replace(row, done=completion.finished_at(run.run))
     host = lock.current_holder(store.lock_path)
     if host is not None:
-        verified = row.files + store.journaled()
+        verified = row.files + store.count_journaled()
         where = f" on {host}" if host else ""
         reason = f"being uploaded now{where}: {verified:,} verified so far"
         return replace(row, files=verified, is_uploading=True, reason=reason)

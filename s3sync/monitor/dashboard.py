@@ -206,8 +206,8 @@ def _chart(history: History) -> Chart:
         if run.verified is not None and (day := _local(run.verified).date()) in sizes:
             sizes[day] += run.size
     bars = [Bar(_day(day), size, f"{_day(day)}: {human_bytes(size)}") for day, size in sizes.items()]
-    most = max(bars, key=lambda bar: bar.value)
-    peak = f", most on {most.name}: {human_bytes(most.value)}" if most.value else ""
+    busiest = max(bars, key=lambda bar: bar.value)
+    peak = f", most on {busiest.name}: {human_bytes(busiest.value)}" if busiest.value else ""
     title, summary = "Data uploaded each day", f"{human_bytes(sum(sizes.values()))} in the last {DAYS} days{peak}"
     return Chart(title, summary, charts.bars(title, summary, bars, human_bytes))
 

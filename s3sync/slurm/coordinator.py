@@ -98,7 +98,7 @@ def collect(request: UploadRequest, folder: WorkFolder, runtime: Runtime) -> Upl
     busy = f"{uploading.target} is being uploaded already"
     with lock.wait_for(store.lock_path, busy, runtime.stop, lambda: not folder.exists()) as held:
         if held:
-            store.guard(held.check)
+            store.set_lock_check(held.check)
             store.prepare()
         if not held or not folder.exists():
             result = to_result(store.load(set_aside=False).state or RunState.of(run))

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 from s3sync.errors import StateError
 from s3sync.slurm.job_spec import Result
-from s3sync.slurm.work_folder import FINALIZER, Job, WorkFolder
+from s3sync.slurm.work_folder import FINALIZER, JobKey, WorkFolder
 from s3sync.state import Proof
 from s3sync.text import pluralize
 from s3sync.transfer.request import FileTotals, UploadCounters
@@ -65,7 +65,7 @@ def _sent_without_result(folder: WorkFolder, results: Mapping[int, Result]) -> I
 def _last_results(folder: WorkFolder) -> dict[str, int]:
     """Return when a job last ended on each node, in ns by the clock of the file server."""
     newest: dict[str, int] = {}
-    jobs: list[Job] = [*folder.results(), FINALIZER]
+    jobs: list[JobKey] = [*folder.results(), FINALIZER]
     for job in jobs:
         if (result := folder.result(job)) and (time_ns := folder.result_time_ns(job)):
             newest[result.node] = max(newest.get(result.node, 0), time_ns)

@@ -13,7 +13,7 @@ from s3sync import __version__
 from s3sync.errors import StateError
 from s3sync.resources import usable_cores
 from s3sync.slurm.job_spec import JobSpec
-from s3sync.slurm.work_folder import Job, WorkFolder
+from s3sync.slurm.work_folder import JobKey, WorkFolder
 from s3sync.text import printable
 from s3sync.transfer import displays, progress
 from s3sync.transfer.request import UploadRequest
@@ -68,7 +68,7 @@ def request_for_node(spec: JobSpec, environ: Mapping[str, str], *, share_bandwid
 class JobDisplay:
     """The display of a job: its progress goes into the work folder, its lines to Slurm's output."""
 
-    def __init__(self, folder: WorkFolder, job: Job) -> None:
+    def __init__(self, folder: WorkFolder, job: JobKey) -> None:
         self._folder = folder
         self._job = job
         self._watcher = progress.Watcher(_PROGRESS_SECONDS, self._write)

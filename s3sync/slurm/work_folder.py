@@ -31,7 +31,7 @@ from s3sync.transfer import progress as transfer_progress
 
 FOLDER = "slurm"  # in the log directory
 FINALIZER = start_marks.FINALIZER
-Job: TypeAlias = "int | str"  # the number of a shard, or FINALIZER
+JobKey: TypeAlias = "int | str"  # the number of a shard, or FINALIZER
 # What reading a file raises that is incomplete, or of another kind.
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -169,12 +169,12 @@ class WorkFolder:
         finally:
             os.close(descriptor)
 
-    def write_progress(self, job: Job, snapshot: transfer_progress.Snapshot) -> None:
+    def write_progress(self, job: JobKey, snapshot: transfer_progress.Snapshot) -> None:
         """Write the progress of a job. Raises nothing: nothing depends on it."""
         with contextlib.suppress(OSError):
             files.atomic_write(self.path / "progress" / _file_name(job), json.dumps(asdict(snapshot)).encode("ascii"))
 
-    def write_result(self, job: Job, result: Result) -> None:
+    def write_result(self, job: JobKey, result: Result) -> None:
         """Write the result of a job, at its end."""
         with self._as_state_error():
             self._write_json(f"results/{_file_name(job)}", job_spec.result_to_json(result))
@@ -191,7 +191,7 @@ class WorkFolder:
         journals = (pair for kind in ("found", "journals") for pair in self._read_journals(kind, destination, prefix))
         return [proof for _, proofs in journals for proof in proofs]
 
-    def result(self, job: Job) -> Result | None:
+    def result(self, job: JobKey) -> Result | None:
         """Return the result of a job; None before its end. Raises nothing."""
         with contextlib.suppress(*_UNREADABLE):
             return job_spec.result_from_json(files.read_json(self._result_path(job)))
@@ -214,7 +214,7 @@ class WorkFolder:
             return {number: result for number, result in sorted(found.items()) if result}
         return {}
 
-    def progress(self, job: Job) -> transfer_progress.Snapshot | None:
+    def progress(self, job: JobKey) -> transfer_progress.Snapshot | None:
         """Return the progress that a job wrote last; None if it wrote none yet. Raises nothing."""
         with contextlib.suppress(*_UNREADABLE):
             facts = files.read_json(self.path / "progress" / _file_name(job))
@@ -222,7 +222,7 @@ class WorkFolder:
             return transfer_progress.Snapshot(activity=printable(str(facts["activity"])), **numbers)
         return None
 
-    def result_time_ns(self, job: Job) -> int:
+    def result_time_ns(self, job: JobKey) -> int:
         """Return when a job wrote its result, by the clock of the file server; 0 if it did not. Raises nothing."""
         with contextlib.suppress(OSError):
             return self._result_path(job).stat().st_mtime_ns
@@ -257,7 +257,7 @@ class WorkFolder:
                     found.append(range(int(first), int(first) + int(count)))
         return found
 
-    def _result_path(self, job: Job) -> Path:
+    def _result_path(self, job: JobKey) -> Path:
         return self.path / "results" / _file_name(job)
 
     def _shard_path(self, number: int) -> Path:
@@ -292,5 +292,5 @@ def active_names(log_dir: Path) -> frozenset[str]:
     return frozenset()
 
 
-def _file_name(job: Job) -> str:
+def _file_name(job: JobKey) -> str:
     return f"{job:06}.json" if isinstance(job, int) else f"{job}.json"

@@ -61,12 +61,12 @@ def to_pieces(state: RunState, run_path: Path, destination: Destination) -> Iter
         "attempts": state.attempts,
         "completion_object": state.completion_object,
         "on_complete": state.on_complete,
-        "parts_since": state.parts_since,
-        "orderly": state.orderly,
-        "still_since": state.still_since,
+        "parts_since": state.stale_parts_since,
+        "orderly": state.ended_cleanly,
+        "still_since": state.streamed_until_ns,
         "verified_by": usual,
         "opaque_etags": list(state.opaque_etags),
-        "manifest_files": state.manifest_files,
+        "manifest_files": state.manifest_checked_files,
         "failed_upload_files": [printable(absolute(path)) for path in state.failed],
         "failed_reasons": {printable(absolute(path)): reason for path, reason in state.failed.items()},
         "skipped": {printable(absolute(path)): reason for path, reason in state.skipped.items()},
@@ -94,8 +94,8 @@ def parse_log(content: bytes) -> RunState:
 
 
 def _parse_log(log: dict[str, Any]) -> RunState:
-    run_path = _typed(log, "run_path", str)
-    etags = _typed(log, "uploaded_files", dict)
+    run_path = _require(log, "run_path", str)
+    etags = _require(log, "uploaded_files", dict)
     sizes = log.get("local_files", {})
     exceptions = log.get("verified_by_exceptions", {})
     if log.get("version", VERSION) != VERSION or not isinstance(sizes, dict) or not isinstance(exceptions, dict):
@@ -112,23 +112,23 @@ def _parse_log(log: dict[str, Any]) -> RunState:
             path=path, size=size, mtime_ns=mtime_ns, etag=aws_etag.normalize_etag(etag), verified_by=how
         )
     return RunState(
-        run_id=_typed(log, "run_id", str),
+        run_id=_require(log, "run_id", str),
         run_path=run_path,
-        completed=_typed(log, "completed", bool),
+        completed=_require(log, "completed", bool),
         verified=verified,
         failed=_failures(log, run_path),
-        total_local_files=_typed(log, "total_local_files", int),
+        total_local_files=_require(log, "total_local_files", int),
         started=str(log.get("started", "")),
         finished=str(log.get("finished", "")),
         aws=str(log.get("aws", "")),
-        parts_since=parse_time(log.get("parts_since")),
-        orderly=log.get("orderly") is True,
-        still_since=number_of(log, "still_since"),
-        by_predecessor=not is_ours or log.get("verified_by") == "predecessor",
+        stale_parts_since=parse_time(log.get("parts_since")),
+        ended_cleanly=log.get("orderly") is True,
+        streamed_until_ns=number_of(log, "still_since"),
+        is_from_predecessor=not is_ours or log.get("verified_by") == "predecessor",
         completion_object=str(log.get("completion_object", "")),
         on_complete=printable(str(log.get("on_complete", ""))),
         attempts=number_of(log, "attempts"),
-        manifest_files=number_of(log, "manifest_files"),
+        manifest_checked_files=number_of(log, "manifest_files"),
         instrument_done=parse_time(log.get("instrument_done")),
         sent_files=number_of(log, "sent_files"),
         sent_bytes=number_of(log, "sent_bytes"),
@@ -154,7 +154,7 @@ def _failures(log: dict[str, Any], run_path: str) -> dict[str, str]:
     return {printable(p.removeprefix(prefix)): printable(str(why.get(p, "the log does not say why"))) for p in names}
 
 
-def _typed(log: dict[str, Any], key: str, kind: type) -> Any:
+def _require(log: dict[str, Any], key: str, kind: type) -> Any:
     value = log.get(key)
     if not isinstance(value, kind) or (kind is int and not is_number(value)):
         raise CorruptError(f"{key} is missing or not a {kind.__name__}")

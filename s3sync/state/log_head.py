@@ -44,7 +44,7 @@ class LogSummary:
     folder: tuple[int, ...] = ()  # its numbers, as in RunState
     first_completed: str = ""
     watched: dict[str, tuple[int, int]] | None = None  # None in a log of an older version
-    by_predecessor: bool = False
+    is_from_predecessor: bool = False
 
     @property
     def was_complete(self) -> bool:
@@ -74,7 +74,7 @@ class LogSummary:
             folder=folder_of(log),
             first_completed=parse_time(log.get("first_completed")),
             watched=watched_of(log),
-            by_predecessor="version" not in log or log.get("verified_by") == "predecessor",
+            is_from_predecessor="version" not in log or log.get("verified_by") == "predecessor",
         )
 
 

@@ -38,7 +38,7 @@ class Completion:
     one. `on_complete` says whether the user's command is due; empty without one.
     """
 
-    manifest_files: int = 0
+    manifest_checked_files: int = 0
     completion_object: str = ""
     on_complete: str = ""
 
@@ -60,7 +60,7 @@ class CallResult:
     skipped: Mapping[str, str] | None = None  # None: as before
     completion: Completion | None = None
     is_streaming: bool = False
-    is_orderly: bool = False
+    ended_cleanly: bool = False
     is_handed_over: bool = False
     may_leave_parts: bool = False  # of multipart uploads, in S3
 
@@ -79,14 +79,18 @@ class RunState:
     started: str = ""
     finished: str = ""
     aws: str = ""
-    by_predecessor: bool = False
-    still_since: int = 0  # ns; set while streaming: files modified after this time are no longer verified. 0: complete
-    orderly: bool = False  # the last call ended cleanly, and S3 holds nothing unverified
-    parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
+    is_from_predecessor: bool = False
+    streamed_until_ns: int = (
+        0  # ns; set while streaming: files modified after this time are no longer verified. 0: complete
+    )
+    ended_cleanly: bool = False  # the last call ended cleanly, and S3 holds nothing unverified
+    stale_parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
     completion_object: str = ""  # the ETag of the completion object; empty: it is not there, or not requested
     on_complete: str = ""  # the state of the user's command: hook.PENDING, hook.DONE, or why it failed
     attempts: int = 0  # calls since the last one that completed the run or made progress
-    manifest_files: int = 0  # of an analysis: how many files are checked against its Manifest.tsv; 0: it has none
+    manifest_checked_files: int = (
+        0  # of an analysis: how many files are checked against its Manifest.tsv; 0: it has none
+    )
     instrument_done: str = ""  # when the instrument finished the run
     sent_files: int = 0  # by all calls that this upload took, and
     sent_bytes: int = 0  # their size, and
@@ -109,7 +113,7 @@ class RunState:
 
     # Transitions
 
-    def started_call(self, files: Iterable[LocalFile], *, total: int, still_since: int, now: str) -> RunState:
+    def started_call(self, files: Iterable[LocalFile], *, total: int, streamed_until_ns: int, now: str) -> RunState:
         """Return the state when a call begins; `total` counts files that cannot be uploaded, too.
 
         A completed run that is uploaded again counts what this upload sends from zero.
@@ -127,13 +131,13 @@ class RunState:
             state,
             verified=current_proofs(state.verified, files, state.failed),
             completed=False,
-            orderly=False,
+            ended_cleanly=False,
             failed={},
             started=now,
             finished="",
             attempts=state.attempts + 1,
-            manifest_files=0,
-            still_since=still_since,
+            manifest_checked_files=0,
+            streamed_until_ns=streamed_until_ns,
             completion_object="",
             on_complete="",
             total_local_files=total,
@@ -141,7 +145,7 @@ class RunState:
 
     def sending(self, now: str) -> RunState:
         """Note that parts of multipart uploads may be left in S3, until a call ends that has aborted them all."""
-        return replace(self, parts_since=self.parts_since or now)
+        return replace(self, stale_parts_since=self.stale_parts_since or now)
 
     def resumed(self, proofs: Iterable[Proof]) -> RunState:
         """Return the state after a killed call: these proofs are in its journal, and the rest is unknown."""
@@ -182,11 +186,11 @@ class RunState:
             sent_files=self.sent_files + result.sent_files,
             sent_bytes=self.sent_bytes + result.sent_bytes,
             seconds=self.seconds + result.seconds,
-            parts_since=self.parts_since if result.may_leave_parts or result.is_handed_over else "",
+            stale_parts_since=self.stale_parts_since if result.may_leave_parts or result.is_handed_over else "",
             attempts=attempts,
-            orderly=result.is_orderly,
+            ended_cleanly=result.ended_cleanly,
             opaque_etags=result.opaque_etags,
-            manifest_files=completion.manifest_files if completion else 0,
+            manifest_checked_files=completion.manifest_checked_files if completion else 0,
             completion_object=completion.completion_object if completion else "",
             on_complete=completion.on_complete if completion else "",
         )

@@ -68,10 +68,10 @@ class StateStore:
     ) -> Iterator[lock.HeldLock]:
         """Hold the lock of the run and destination, which each write checks from then on; see `lock.hold`."""
         with lock.hold(self.lock_path, busy, stop=stop, show=show) as held:
-            self.guard(held.check)
+            self.set_lock_check(held.check)
             yield held
 
-    def guard(self, check: Callable[[], None]) -> None:
+    def set_lock_check(self, check: Callable[[], None]) -> None:
         """Call the `check` of the upload's lock before each write; it raises if the lock is lost."""
         self._check = check
 
@@ -131,7 +131,7 @@ class StateStore:
         except (OSError, StateError):
             return {}
 
-    def journaled(self) -> int:
+    def count_journaled(self) -> int:
         """Return how many files the journal has: those that the present upload has verified so far."""
         try:
             return count_journaled(self.journal_path.read_bytes())

@@ -133,7 +133,7 @@ class ChangeWatch:
         known = self._known.get(name)
         if known is None or known.finished != head.finished:
             known = _Known(head.finished, parse_iso(head.finished) or 0.0, head.watched)
-        if known.marks is None and head.by_predecessor:  # which was complete: only later changes count
+        if known.marks is None and head.is_from_predecessor:  # which was complete: only later changes count
             self._known[name] = known = _Known(head.finished, self._now, read_marks(run))
         has_changed = known.marks is not None and _seen(run, list(known.marks)) != dict(known.marks)
         if not (self._changed < _CHANGED_SECONDS if has_changed else self._is_routine_due(known, head)):
@@ -172,14 +172,14 @@ def _compare(
     state = store.load(set_aside=False).state
     if state is None:
         return None
-    reserved = destination.COMPLETION_OBJECT if state.completion_object else ""
-    scope = selection.select_files(run, listing, store.destination, excludes, reserved)
-    if head.by_predecessor:  # its log does not record the files
+    reserved_path = destination.COMPLETION_OBJECT if state.completion_object else ""
+    selected = selection.select_files(run, listing, store.destination, excludes, reserved_path)
+    if head.is_from_predecessor:  # its log does not record the files
         new = {file.path for file, ctime in zip(listing.files, listing.ctimes_ns, strict=True) if ctime > since * 1e9}
-        changed = [file.path for file in scope.files if file.path in new]
+        changed = [file.path for file in selected.files if file.path in new]
     else:
-        pending = batches.pending(scope.files, state.verified)
-        changed = [*(file.path for file in pending), *(item.path for item in scope.rejected)]
+        pending = batches.pending(selected.files, state.verified)
+        changed = [*(file.path for file in pending), *(item.path for item in selected.rejected)]
     if not changed:
         return None
     return Change(len(changed), tuple(changed[:_MAX_NAMES_SHOWN]), _why_another(run, listing, state, changed))

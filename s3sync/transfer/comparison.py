@@ -84,14 +84,14 @@ class Comparison:
     def _read_back(self, some: Sequence[LocalFile]) -> dict[str, objects.ObjectState]:
         remote = self._found.remote
         if remote is None:
-            with self._asking():
+            with self._while_asking_s3():
                 return self._reader.get_many(some)
         return {file.path: remote.get(file.path, objects.Absent(listed=True)) for file in some}
 
     def _compare(self, some: Sequence[LocalFile], seen: dict[str, objects.ObjectState]) -> None:
         hashed = self._hasher.hashed(some)
         if undecided := [file for file in some if _needs_head(file, seen[file.path], hashed.get(file.path))]:
-            with self._asking(len(undecided)):
+            with self._while_asking_s3(len(undecided)):
                 seen.update(self._reader.head_unsettled(undecided, dict(seen)))
         read = {file: seen[file.path] for file in some if file.path in hashed}
         verdicts = self._verifier.verify(read, {path: found.etag for path, found in hashed.items()})
@@ -100,14 +100,14 @@ class Comparison:
             if isinstance(verdict, str):
                 self._found.differing[file.path] = verdict
             elif verdict.verified_by == "size":
-                self._found.by_size.append(verdict)
+                self._found.size_only.append(verdict)
             else:
                 self._found.verified.append(verdict)
                 if md5 := hashed[file.path].md5:
                     self._found.rows.append(Row(path=file.path, size=file.size, md5=md5, etag=verdict.etag))
 
     @contextlib.contextmanager
-    def _asking(self, files: int = 0) -> Iterator[None]:
+    def _while_asking_s3(self, files: int = 0) -> Iterator[None]:
         """Show that S3 is being asked about this number of files, with a process for each."""
         self._activity, self._asked = "asking S3", files
         yield

@@ -69,9 +69,9 @@ def _inspect_streaming_run(
     run: Run, request: UploadRequest, settle_seconds: float, watched: Mapping[str, tuple[int, int]]
 ) -> UploadInputs:
     """Select the files to upload while the instrument writes, without warnings: more files may match the patterns."""
-    still_since = time.time_ns() - round(settle_seconds * 1e9)
+    unchanged_since_ns = time.time_ns() - round(settle_seconds * 1e9)
     listing = local_files.list_files(run)
-    settled = selection.select_settled(_select(run, listing, request), listing, still_since)
+    settled = selection.select_settled(_select(run, listing, request), listing, unchanged_since_ns)
     return UploadInputs(run=run, listing=listing, selection=replace(settled, warnings=()), expected={}, watched=watched)
 
 
@@ -134,7 +134,9 @@ def require_claim(run: Run, state: RunState | None, listing: Callable[[], local_
 def drop_stale_proofs(state: RunState, inputs: UploadInputs) -> RunState:
     """Drop proofs of files whose instrument checksum has changed, or that were modified since they were streamed."""
     verified = proof.with_same_checksums(state.verified, inputs.listing, inputs.expected)
-    touched = selection.changed_since(verified, inputs.listing, state.still_since) if state.still_since else set()
+    touched = (
+        selection.changed_since(verified, inputs.listing, state.streamed_until_ns) if state.streamed_until_ns else set()
+    )
     return replace(state, verified={path: proof for path, proof in verified.items() if path not in touched})
 
 
@@ -145,6 +147,6 @@ def is_complete(request: UploadRequest, state: RunState, chosen: UploadSelection
     """
     if request.recheck or (request.completion_object and not state.completion_object):
         return False
-    if not state.completed or state.by_predecessor:
+    if not state.completed or state.is_from_predecessor:
         return state.completed
     return not chosen.rejected and not batches.pending(chosen.files, state.verified)

@@ -121,7 +121,7 @@ class FileUploader:
         """Cancel the hashing that has not started."""
         self._hasher.close()
 
-    def probe_s3(self, ask: Callable[[], Remote]) -> Remote:
+    def probe_s3(self, read: Callable[[], Remote]) -> Remote:
         """Make the first request to S3, and find out the version of `aws` meanwhile; return the answer.
 
         Raises AwsError for anything that keeps the upload from working at all.
@@ -130,7 +130,7 @@ class FileUploader:
         with ThreadPoolExecutor(1) as side:
             version = side.submit(aws.version)
             try:
-                remote = ask()
+                remote = read()
             except AwsError:
                 version.result()
                 aws.check_usable()  # if not even that works, it is not S3's fault

@@ -35,8 +35,8 @@ UNUSED_PATTERN = "upload.unused-pattern"  # id of the warning about a pattern th
 class UploadSelection:
     """The files of a listing that must be in S3.
 
-    While the instrument still writes the run, `files` are those that have not changed since `still_since` (ns since
-    the epoch); the others are `waiting`.
+    While the instrument still writes the run, `files` are those that have not changed since
+    `unchanged_since_ns` (ns since the epoch); the others are `waiting`.
     """
 
     files: tuple[LocalFile, ...]
@@ -45,7 +45,7 @@ class UploadSelection:
     warnings: tuple[Notice, ...]
     skipped: tuple[local_files.SkippedEntry, ...] = ()
     waiting: tuple[LocalFile, ...] = ()
-    still_since: int = 0
+    unchanged_since_ns: int = 0
     folders: tuple[tuple[str, int], ...] = ()  # as in `Listing`, without those that the user excludes
 
     @property
@@ -68,18 +68,18 @@ def select_files(
     listing: local_files.Listing,
     destination: Destination,
     excludes: Sequence[Pattern],
-    reserved: str = "",
+    reserved_path: str = "",
 ) -> UploadSelection:
     """Return the selection that the excludes leave of a listing. They are searched in `run_id/path`.
 
-    A file at the path `reserved` cannot be uploaded, because another object will have its key.
+    A file at the path `reserved_path` cannot be uploaded, because another object will have its key.
     """
     matches = _Excludes(run.run_id, excludes)
     kept = [file for file in listing.files if not matches(file.path)]
     skipped = tuple(item for item in listing.skipped if not matches(item.path))
     rejected = [item for item in listing.rejected if not matches(item.path)]
     prefix_bytes = len(destination.run_prefix(run.run_id).encode())
-    reasons = {file.path: why for file in kept if (why := _why_no_key(file.path, prefix_bytes, reserved))}
+    reasons = {file.path: why for file in kept if (why := _why_no_key(file.path, prefix_bytes, reserved_path))}
     rejected += [local_files.RejectedEntry(path, why) for path, why in reasons.items()]
     total = len(listing.files) + len(listing.rejected) + len(listing.skipped)
     folders = tuple(
@@ -127,11 +127,11 @@ class _Excludes:
         ]
 
 
-def _why_no_key(path: str, prefix_bytes: int, reserved: str) -> str:
+def _why_no_key(path: str, prefix_bytes: int, reserved_path: str) -> str:
     """Return why a file cannot have a key in S3; empty if it can."""
     if prefix_bytes + len(path.encode()) > aws_destination.MAX_KEY_BYTES:
         return f"key longer than S3's {aws_destination.MAX_KEY_BYTES} bytes"
-    if path == reserved:
+    if path == reserved_path:
         return "its key is the completion object's (rename it, or exclude it)"
     return ""
 
@@ -154,35 +154,35 @@ def _warn_of_skipped(skipped: Sequence[local_files.SkippedEntry]) -> list[Notice
     return found
 
 
-def require_files(run: Run, scope: UploadSelection) -> None:
+def require_files(run: Run, selected: UploadSelection) -> None:
     """Raise RunError for a run without any file: that is a mistake, never a finished upload."""
-    if not scope.files and not scope.rejected:
-        excluded = f"all {scope.excluded:,} are excluded (correct the patterns)"
-        why = excluded if scope.excluded else "the folder is empty (give the run's own folder)"
+    if not selected.files and not selected.rejected:
+        excluded = f"all {selected.excluded:,} are excluded (correct the patterns)"
+        why = excluded if selected.excluded else "the folder is empty (give the run's own folder)"
         raise RunError(f"nothing to upload in {printable(str(run.path))}: {why}", id="run.no-files")
 
 
-def select_settled(scope: UploadSelection, listing: local_files.Listing, still_since: int) -> UploadSelection:
+def select_settled(selected: UploadSelection, listing: local_files.Listing, unchanged_since_ns: int) -> UploadSelection:
     """Return a selection of bulk data that has not changed since a time (ns since the epoch), for streaming.
 
     Both mtime and ctime count: copying tools set the first, and nothing sets the second.
     """
-    changing = {file.path for file, last in _last_changes(listing) if last > still_since}
-    settled = [f.path not in changing and not _REWRITTEN_UNTIL_END.fullmatch(f.path) for f in scope.files]
+    changing = {file.path for file, last in _last_changes(listing) if last > unchanged_since_ns}
+    settled = [f.path not in changing and not _REWRITTEN_UNTIL_END.fullmatch(f.path) for f in selected.files]
     return replace(
-        scope,
-        files=tuple(file for file, is_settled in zip(scope.files, settled, strict=True) if is_settled),
-        waiting=tuple(file for file, is_settled in zip(scope.files, settled, strict=True) if not is_settled),
-        still_since=still_since,
+        selected,
+        files=tuple(file for file, is_settled in zip(selected.files, settled, strict=True) if is_settled),
+        waiting=tuple(file for file, is_settled in zip(selected.files, settled, strict=True) if not is_settled),
+        unchanged_since_ns=unchanged_since_ns,
     )
 
 
-def changed_since(verified: Mapping[str, Proof], listing: local_files.Listing, still_since: int) -> set[str]:
+def changed_since(verified: Mapping[str, Proof], listing: local_files.Listing, unchanged_since_ns: int) -> set[str]:
     """Return the paths of verified files that were touched after a time (ns since the epoch).
 
     Their size and mtime may be unchanged: tools that copy a run again often restore both.
     """
-    return {file.path for file, last in _last_changes(listing) if last > still_since and file.path in verified}
+    return {file.path for file, last in _last_changes(listing) if last > unchanged_since_ns and file.path in verified}
 
 
 def _last_changes(listing: local_files.Listing) -> list[tuple[LocalFile, int]]:

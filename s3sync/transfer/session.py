@@ -86,7 +86,7 @@ class UploadSession:
             self._store.close()
             raise
         is_clean = not self._handed_over and not self._uploader.failed
-        self._save_final_state(is_orderly=is_clean and not self._remote.has_unverified(self._selection))
+        self._save_final_state(ended_cleanly=is_clean and not self._remote.has_unverified(self._selection))
         return UploadResult(
             run=self._context.run,
             destination=self._request.destination,
@@ -104,8 +104,8 @@ class UploadSession:
         self._state = replace(self._state, aws=self._uploader.aws_version)
         if note := self._note_on_client():
             self._context.display.print(note)
-        if self._initial.parts_since:
-            self._uploader.abort_stale_parts(self._selection.files, self._initial.parts_since)
+        if self._initial.stale_parts_since:
+            self._uploader.abort_stale_parts(self._selection.files, self._initial.stale_parts_since)
         if not is_s3_known:
             self._remote.drop_proofs_of_missing()
         if self._executor.submits and self._hand_over(resumed):
@@ -199,7 +199,7 @@ class UploadSession:
         if self._request.completion_object and not (etag := self._write_completion_object()):
             return None
         return run_state.Completion(
-            manifest_files=sum(file.path in self._context.expected for file in self._selection.files),
+            manifest_checked_files=sum(file.path in self._context.expected for file in self._selection.files),
             completion_object=etag,
             on_complete=self._hook_status(),
         )
@@ -251,7 +251,7 @@ class UploadSession:
 
     # The end
 
-    def _save_final_state(self, *, is_orderly: bool = False) -> None:
+    def _save_final_state(self, *, ended_cleanly: bool = False) -> None:
         """Save the state, however the stages ended; raises StateError."""
         self._uploader.close()
         leftovers = self._uploader.leftover_warning
@@ -271,7 +271,7 @@ class UploadSession:
             skipped=self._skipped,
             completion=self._completion,
             is_streaming=self._request.is_streaming,
-            is_orderly=is_orderly,
+            ended_cleanly=ended_cleanly,
             is_handed_over=self._handed_over,
             may_leave_parts=bool(leftovers),
         )
@@ -305,4 +305,4 @@ def start_state(state: RunState, selection: UploadSelection, executor: Executor)
     now = state.started if executor.is_finalizer else now_iso()
     files = (*selection.files, *selection.waiting)
     total = selection.total_with(state.verified)
-    return state.started_call(files, total=total, still_since=selection.still_since, now=now)
+    return state.started_call(files, total=total, streamed_until_ns=selection.unchanged_since_ns, now=now)

@@ -80,7 +80,7 @@ class _Call:
         if self.request.is_streaming and not batches.pending(self.inputs.selection.files, current.verified):
             return self._result(current)
         # While streaming there is no manifest yet, so that only files that were touched lose their proofs.
-        is_s3_known = self.request.is_streaming and state.orderly and len(current.verified) == len(state.verified)
+        is_s3_known = self.request.is_streaming and state.ended_cleanly and len(current.verified) == len(state.verified)
         result = self._run_session(current, lock_descriptor, resumed=before is not None, is_s3_known=is_s3_known)
         counters = replace(result.counters, seconds=time.monotonic() - self.started)
         return replace(result, counters=counters, on_complete=self._run_hook(result.state))

@@ -20,23 +20,25 @@ from s3sync.transfer.selection import UploadSelection
 class Verification:
     """The result of comparing a run with S3. `differing` maps paths in the run to what is wrong with them.
 
-    `verified` are the files that S3 holds by ETag or checksum; of those in `by_size` only the size could be compared.
-    `extra` are paths that only S3 has; None if these credentials may not list them.
+    `verified` are the files that S3 holds by ETag or checksum; of those in `size_only` only the size could be compared.
+    `only_in_s3` are paths that only S3 has; None if these credentials may not list them.
     """
 
     run: Run
     request: UploadRequest
     selection: UploadSelection
     verified: list[Proof] = field(default_factory=list)
-    by_size: list[Proof] = field(default_factory=list)
+    size_only: list[Proof] = field(default_factory=list)
     differing: dict[str, str] = field(default_factory=dict)
-    extra: list[str] | None = None
-    why_unlisted: str = ""  # why `extra` is unknown
+    only_in_s3: list[str] | None = None
+    why_unlisted: str = ""  # why `only_in_s3` is unknown
     rows: list[Row] = field(default_factory=list)  # of the manifest, if one is requested: a row for each verified file
     manifest: Path | None = None  # the one that was written
     manifest_error: str = ""  # why it was not written
     seconds: float = 0.0
-    remote: Mapping[str, objects.RemoteObject] | None = None  # all objects of the run, by path; None as for `extra`
+    remote: Mapping[str, objects.RemoteObject] | None = (
+        None  # all objects of the run, by path; None as for `only_in_s3`
+    )
     identities: dict[str, local_files.FileIdentity] | None = None  # of each file when it was read, if requested
     tiers: Counter[thaw.ThawState] = field(default_factory=Counter)  # of a sample of INTELLIGENT_TIERING objects
     other_uploads: list[summary.LoggedRun] = field(default_factory=list)  # of this run to other places in S3
@@ -49,7 +51,7 @@ class Verification:
     @property
     def identical(self) -> bool:
         """Return whether disk and S3 hold the same files and bytes, as far as ETags and checksums can show."""
-        return bool(self.verified) and not self.differing and not self.extra and not self.by_size
+        return bool(self.verified) and not self.differing and not self.only_in_s3 and not self.size_only
 
     @property
     def ok(self) -> bool:

@@ -78,7 +78,7 @@ def _compare_all(found: Verification, context: UploadContext, hasher: Hasher) ->
     found.why_unlisted = reader.why_unlisted
     found.tiers = _sample_tiers(found, context)
     if found.remote is not None and not reader.why_unlisted:
-        found.extra = _only_in_s3(context, found.selection, found.remote)
+        found.only_in_s3 = _only_in_s3(context, found.selection, found.remote)
 
 
 def _sample_tiers(found: Verification, context: UploadContext) -> Counter[thaw.ThawState]:

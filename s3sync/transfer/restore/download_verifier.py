@@ -22,7 +22,7 @@ _OTHER_BYTES = "differs from what the upload recorded"
 _NOT_DOWNLOADED = "not downloaded"
 
 
-class Verdicts(NamedTuple):
+class VerifiedDownloads(NamedTuple):
     """What verified each file, by path, and why the others are not verified; `files` are as they were before that."""
 
     verified: dict[str, str]
@@ -51,7 +51,7 @@ class DownloadVerifier:
         """Cancel the hashing that has not begun."""
         self._hasher.close()
 
-    def verify(self, paths: Sequence[str]) -> Verdicts:
+    def verify(self, paths: Sequence[str]) -> VerifiedDownloads:
         """Return which of these files are verified. Raises StoppedError."""
         now = local_files.restat_all(self._run, paths)
         files = [file for path in paths if (file := now[path])]
@@ -72,7 +72,7 @@ class DownloadVerifier:
                 failed[file.path] = verdict
             else:
                 verified[file.path] = verdict.verified_by
-        return Verdicts(verified, failed, {file.path: file for file in files})
+        return VerifiedDownloads(verified, failed, {file.path: file for file in files})
 
     def _may_trust(self, _file: LocalFile, _seen: objects.RemoteObject) -> bool:
         """Return whether the size proves an object that has neither MD5 nor checksum: only if the user accepts it."""

@@ -15,7 +15,7 @@ _INTEROP = re.compile(r"InterOp/.*", re.DOTALL)
 _FASTQ = re.compile(r".*\.(fastq|fq)(\.gz|\.ora)?", re.DOTALL)
 _NUMBERED = re.compile(r"(lane|analysis)=([1-9][0-9]{0,2}(?:,[1-9][0-9]{0,2})*)")
 
-_NAMED: dict[str, Callable[[str], bool]] = {
+_PARTS_BY_NAME: dict[str, Callable[[str], bool]] = {
     "metadata": is_metadata,
     "interop": lambda path: _INTEROP.fullmatch(path) is not None,
     "fastq": lambda path: _FASTQ.fullmatch(path) is not None,
@@ -32,7 +32,7 @@ class Part:
 
 def parse_part(text: str) -> Part:
     """Return the part of a run with this name or pattern. Raises UsageError."""
-    if named := _NAMED.get(text.lower()):
+    if named := _PARTS_BY_NAME.get(text.lower()):
         return Part(text, lambda _run_id, path: named(path))
     if numbered := _NUMBERED.fullmatch(text.lower()):
         numbers = "|".join(numbered[2].split(","))

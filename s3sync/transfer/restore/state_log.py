@@ -33,7 +33,7 @@ def write_missing_logs(
         store = StateStore(session.request.log_dir, run, session.request.destination)
         with contextlib.ExitStack() as stack:
             if run.parent_run is None:
-                store.guard(session.check_lock)
+                store.set_lock_check(session.check_lock)
             else:
                 try:
                     stack.enter_context(store.locked(f"{printable(run.run_id)} is being uploaded"))

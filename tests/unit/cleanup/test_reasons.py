@@ -41,7 +41,7 @@ def found(**keys: Any) -> Verification:
         request=request_to(run, log_dir=LOG_DIR),
         selection=selection,
         verified=[proof(path) for path in paths],
-        extra=[],
+        only_in_s3=[],
         remote={path: RemoteObject(3, f"etag of {path}") for path in paths},
     )
     return replace(verification, **keys)
@@ -76,25 +76,25 @@ def test_a_run_that_is_identical_in_s3_is_not_kept() -> None:
 
 GONE = "Data/gone.cbcl"
 KEPT: dict[str, tuple[Verification, Record | None, list[str]]] = {
-    "a bucket that may not be listed": (found(remote=None, extra=None), None, ["cleanup.not-listed"]),
-    "a listing without what only S3 has": (found(extra=None), None, ["cleanup.not-listed"]),
+    "a bucket that may not be listed": (found(remote=None, only_in_s3=None), None, ["cleanup.not-listed"]),
+    "a listing without what only S3 has": (found(only_in_s3=None), None, ["cleanup.not-listed"]),
     "another content": (found(differing={"RunInfo.xml": "S3 has other bytes"}), None, ["cleanup.differs"]),
-    "a size alone": (found(by_size=[proof("RunInfo.xml")]), None, ["cleanup.size-only"]),
-    "a file that only S3 has": (found(extra=[GONE]), None, ["cleanup.only-in-s3"]),
+    "a size alone": (found(size_only=[proof("RunInfo.xml")]), None, ["cleanup.size-only"]),
+    "a file that only S3 has": (found(only_in_s3=[GONE]), None, ["cleanup.only-in-s3"]),
     "a file that only S3 has, beside one that was deleted here": (
-        found(extra=["other", GONE], remote={**(found().remote or {}), GONE: RemoteObject(3, f"etag of {GONE}")}),
+        found(only_in_s3=["other", GONE], remote={**(found().remote or {}), GONE: RemoteObject(3, f"etag of {GONE}")}),
         record(GONE),
         ["cleanup.only-in-s3"],
     ),
     "a deleted file that S3 has lost": (found(), record(GONE), ["cleanup.changed-since-deleted"]),
     "a deleted file that S3 has with another content": (
-        found(extra=[GONE], remote={**(found().remote or {}), GONE: RemoteObject(3, "another")}),
+        found(only_in_s3=[GONE], remote={**(found().remote or {}), GONE: RemoteObject(3, "another")}),
         record(GONE),
         ["cleanup.changed-since-deleted"],
     ),
     "a run of which S3 has nothing": (found(verified=[]), None, ["cleanup.nothing-in-s3"]),
     "several reasons, the most important first": (
-        found(verified=[], differing={"x": "not in S3"}, extra=[GONE]),
+        found(verified=[], differing={"x": "not in S3"}, only_in_s3=[GONE]),
         None,
         ["cleanup.differs", "cleanup.only-in-s3", "cleanup.nothing-in-s3"],
     ),
@@ -109,7 +109,7 @@ def test_a_run_is_kept_for(case: str) -> None:
 
 def test_a_file_that_an_interrupted_cleanup_deleted_is_no_reason() -> None:
     remote = {**(found().remote or {}), GONE: RemoteObject(3, f"etag of {GONE}")}
-    assert ids(found(extra=[GONE], remote=remote), record(GONE)) == []
+    assert ids(found(only_in_s3=[GONE], remote=remote), record(GONE)) == []
 
 
 OBSTACLES = {"cleanup.not-readable": False, "cleanup.not-thawable": True}

@@ -34,7 +34,7 @@ def identical(run: Run) -> Verification:
         request=request_to(run),
         selection=select_files(run, listing, TO, ()),
         verified=[Proof.of(file, "etag", "etag") for file in listing.files],
-        extra=[],
+        only_in_s3=[],
         remote={file.path: RemoteObject(file.size, "etag") for file in listing.files},
         identities={path: one for path, one in found.items() if one},
     )

@@ -69,7 +69,7 @@ def test_verify(
         selection=select_files(run, listing, to, ()),
         verified=[Proof.of(file, "etag", "etag") for file in listing.files],
         differing=differing,
-        extra=[],
+        only_in_s3=[],
         manifest_error=manifest_error,
     )
     monkeypatch.setattr(comparison, "verify", lambda *_args: found)

@@ -136,7 +136,7 @@ def test_a_host_that_has_lost_the_lock_neither_writes_the_log_nor_removes_the_wo
     with scene.folder.journal(0, TO) as journal:
         journal.record([verified(scene, "e")])
     done = replace(state_with(scene), completed=True)
-    scene.store.guard(lose)
+    scene.store.set_lock_check(lose)
 
     for state in (state_with(scene), done):
         with pytest.raises(LeaseLostError):

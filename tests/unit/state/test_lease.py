@@ -665,7 +665,7 @@ def test_a_log_is_not_written_after_the_lock_was_lost(tmp_path: Path, tiny_run: 
     def lost() -> None:
         raise LeaseLostError("lost", id="lock.taken-over")
 
-    store.guard(lost)
+    store.set_lock_check(lost)
     with pytest.raises(LeaseLostError):
         store.record([Proof(path="RunInfo.xml", size=1, mtime_ns=1, etag="etag", verified_by="etag")])
     for write in (store.begin, store.save, store.finish):

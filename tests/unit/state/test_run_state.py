@@ -27,8 +27,8 @@ COMPLETED = replace(NEW, completed=True, verified=BOTH, finished=BEFORE, sent_fi
 Event = Callable[[RunState], RunState]
 
 
-def starts(*files: LocalFile, total: int = 2, still_since: int = 0) -> Event:
-    return lambda state: state.started_call(files, total=total, still_since=still_since, now=NOW)
+def starts(*files: LocalFile, total: int = 2, streamed_until_ns: int = 0) -> Event:
+    return lambda state: state.started_call(files, total=total, streamed_until_ns=streamed_until_ns, now=NOW)
 
 
 def ends(**result: Any) -> Event:
@@ -51,7 +51,11 @@ ENDED: dict[str, Any] = {"finished": NOW, "seconds": 1.5}
         (NEW, starts(A, B), STARTED),
         (replace(NEW, attempts=3, finished=BEFORE), starts(A, B), {**STARTED, "attempts": 4, "finished": ""}),
         (replace(NEW, failed={"a": "gone"}), starts(A, B), {**STARTED, "failed": {}}),
-        (replace(NEW, orderly=True), starts(A, B, still_since=7), {**STARTED, "orderly": False, "still_since": 7}),
+        (
+            replace(NEW, ended_cleanly=True),
+            starts(A, B, streamed_until_ns=7),
+            {**STARTED, "ended_cleanly": False, "streamed_until_ns": 7},
+        ),
         (replace(NEW, verified=BOTH), starts(A, B), STARTED),
         (replace(NEW, verified=BOTH), starts(A), STARTED),  # b may be gone: the end will show
         (replace(NEW, verified={"a": OLD_A, "b": PROOF_B}), starts(A, B), {**STARTED, "verified": {"b": PROOF_B}}),
@@ -75,13 +79,13 @@ ENDED: dict[str, Any] = {"finished": NOW, "seconds": 1.5}
             },
         ),
         (
-            replace(NEW, completion_object="e", on_complete="done", manifest_files=1),
+            replace(NEW, completion_object="e", on_complete="done", manifest_checked_files=1),
             starts(A, B),
-            {**STARTED, "completion_object": "", "on_complete": "", "manifest_files": 0},
+            {**STARTED, "completion_object": "", "on_complete": "", "manifest_checked_files": 0},
         ),
         # Parts of multipart uploads may be left from now on
-        (NEW, lambda state: state.sending(NOW), {"parts_since": NOW}),
-        (replace(NEW, parts_since=BEFORE), lambda state: state.sending(NOW), {}),
+        (NEW, lambda state: state.sending(NOW), {"stale_parts_since": NOW}),
+        (replace(NEW, stale_parts_since=BEFORE), lambda state: state.sending(NOW), {}),
         # The journal of a call that was killed
         (NEW, lambda state: state.resumed([PROOF_A]), {"verified": {"a": PROOF_A}}),
         (replace(NEW, verified={"a": OLD_A}), lambda state: state.resumed([PROOF_A]), {"verified": {"a": PROOF_A}}),
@@ -107,28 +111,31 @@ ENDED: dict[str, Any] = {"finished": NOW, "seconds": 1.5}
             {"finished": NOW, "verified": BOTH, "sent_files": 3, "sent_bytes": 12, "seconds": 2.5, "attempts": 0},
         ),
         (replace(NEW, attempts=2), ends(is_streaming=True), {**ENDED, "attempts": 0}),
-        (replace(NEW, attempts=2, parts_since=BEFORE), ends(is_handed_over=True), {**ENDED, "attempts": 1}),
-        (replace(NEW, parts_since=BEFORE), ends(), {**ENDED, "parts_since": ""}),
-        (replace(NEW, parts_since=BEFORE), ends(may_leave_parts=True), ENDED),
+        (replace(NEW, attempts=2, stale_parts_since=BEFORE), ends(is_handed_over=True), {**ENDED, "attempts": 1}),
+        (replace(NEW, stale_parts_since=BEFORE), ends(), {**ENDED, "stale_parts_since": ""}),
+        (replace(NEW, stale_parts_since=BEFORE), ends(may_leave_parts=True), ENDED),
         (NEW, ends(verified=BOTH, failed={"b": "?", "a": "!"}), {**ENDED, "failed": {"a": "!", "b": "?"}}),
         (NEW, ends(verified={"a": OLD_A, "b": PROOF_B}), {**ENDED, "verified": {"b": PROOF_B}}),
         (replace(NEW, skipped={"x": "a link"}), ends(), ENDED),
         (replace(NEW, skipped={"x": "a link"}), ends(skipped={}), {**ENDED, "skipped": {}}),
         (
             NEW,
-            ends(is_orderly=True, opaque_etags=("multipart",)),
-            {**ENDED, "orderly": True, "opaque_etags": ("multipart",)},
+            ends(ended_cleanly=True, opaque_etags=("multipart",)),
+            {**ENDED, "ended_cleanly": True, "opaque_etags": ("multipart",)},
         ),
         (
             replace(NEW, attempts=1),
-            ends(verified=BOTH, completion=Completion(manifest_files=1, completion_object="e", on_complete="pending")),
+            ends(
+                verified=BOTH,
+                completion=Completion(manifest_checked_files=1, completion_object="e", on_complete="pending"),
+            ),
             {
                 **ENDED,
                 "attempts": 0,
                 "completed": True,
                 "first_completed": NOW,
                 "verified": BOTH,
-                "manifest_files": 1,
+                "manifest_checked_files": 1,
                 "completion_object": "e",
                 "on_complete": "pending",
             },

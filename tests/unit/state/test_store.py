@@ -403,7 +403,7 @@ def test_a_log_of_the_predecessor_is_read(tmp_path: Path, completed: bool, etag:
         completed=completed,
         verified=verified,
         total_local_files=2,
-        by_predecessor=True,
+        is_from_predecessor=True,
     )
     assert loaded.warnings == ()
     assert destination_of_log(path) is None
@@ -480,15 +480,15 @@ def test_our_log_in_short(tmp_path: Path) -> None:
     head = store.head()
     assert head is not None
     assert astuple(head)[:11] == (True, 2, 2, 0, 6, 2, state.finished, "", state.instrument_done, 4, 0.5)
-    assert store.journaled() == 0
+    assert store.count_journaled() == 0
     begun(store_for(tmp_path), state_of(tmp_path), "a", "b", "c")
-    assert store_for(tmp_path).journaled() == 3
+    assert store_for(tmp_path).count_journaled() == 3
     resumed = store_for(tmp_path).load().state
     assert resumed is not None
     store = begun(store_for(tmp_path), resumed, "d")
     head = store.head()
     assert head is not None
-    assert (head.uploaded_files, store.journaled()) == (3, 1), "a to c are in the log and in the journal"
+    assert (head.uploaded_files, store.count_journaled()) == (3, 1), "a to c are in the log and in the journal"
 
 
 @pytest.mark.parametrize("seconds", ["1", True, None, -1, [], 10**400])
@@ -596,7 +596,7 @@ def test_the_predecessor_did_not_say_where_to_so_its_log_is_everybodys_until_one
     for destination in (LAB, ARCHIVE):
         loaded = store_for(tmp_path, destination).load().state
         assert loaded is not None
-        assert loaded.by_predecessor
+        assert loaded.is_from_predecessor
     finished(store_for(tmp_path, ARCHIVE), state_of(tmp_path, "b", completed=True))
     assert destination_of_log(plain) == ARCHIVE
     assert store_for(tmp_path).load() == (None, ())

@@ -110,7 +110,7 @@ def test_phases_keep_the_order_and_lose_nothing() -> None:
 # Excludes
 
 
-def scope(excludes: Sequence[str], paths: Sequence[str], rejected: Sequence[str] = ()) -> UploadSelection:
+def selection_of(excludes: Sequence[str], paths: Sequence[str], rejected: Sequence[str] = ()) -> UploadSelection:
     listing = Listing(files=tuple(map(file, paths)), rejected=tuple(RejectedEntry(path, "why") for path in rejected))
     return select_files(RUN, listing, TO, compile_excludes(excludes))
 
@@ -135,13 +135,13 @@ SOME = ["Data/a.cbcl", "RunInfo.xml", "Thumbnail_Images/L001/a.jpg"]
     ],
 )
 def test_excludes_are_searched_in_run_id_and_path(excludes: list[str], kept: list[str]) -> None:
-    found = scope(excludes, SOME)
+    found = selection_of(excludes, SOME)
     assert [f.path for f in found.files] == kept
     assert (found.excluded, found.total) == (len(SOME) - len(kept), len(kept))
 
 
 def test_excludes_apply_to_what_cannot_be_sent() -> None:
-    found = scope([r"pipe"], ["a"], ["pipe", "socket", "Logs/"])
+    found = selection_of([r"pipe"], ["a"], ["pipe", "socket", "Logs/"])
     assert [u.path for u in found.rejected] == ["socket", "Logs/"]
     assert (found.excluded, found.total, found.warnings) == (1, 3, ())
 
@@ -159,7 +159,7 @@ def test_excludes_apply_to_what_cannot_be_sent() -> None:
     ],
 )
 def test_patterns_that_cannot_be_meant_are_warned_of(excludes: list[str], warnings: list[str]) -> None:
-    assert [warning.text for warning in scope(excludes, SOME).warnings] == [
+    assert [warning.text for warning in selection_of(excludes, SOME).warnings] == [
         f"exclude pattern {warning}" for warning in warnings
     ]
 
@@ -191,7 +191,7 @@ def test_keys_may_have_1024_bytes_of_utf8(letter: str) -> None:
     width = len(letter.encode())
     room = 1024 - len(f"2026/{RUN.run_id}/")
     fits = letter * (room // width) + "x" * (room % width)
-    found = scope(["leave-out"], [fits, fits + "x", "y" + fits, "leave-out" + fits])
+    found = selection_of(["leave-out"], [fits, fits + "x", "y" + fits, "leave-out" + fits])
     assert [f.path for f in found.files] == [fits]
     assert {u.path: u.reason for u in found.rejected} == dict.fromkeys(
         [fits + "x", "y" + fits], "key longer than S3's 1024 bytes"
@@ -204,12 +204,12 @@ def test_keys_may_have_1024_bytes_of_utf8(letter: str) -> None:
 )
 def test_a_run_without_files_is_an_error(excludes: list[str], paths: list[str], why: str) -> None:
     with raises_error(RunError, "run.no-files", why):
-        require_files(RUN, scope(excludes, paths))
+        require_files(RUN, selection_of(excludes, paths))
 
 
 @pytest.mark.parametrize(("paths", "rejected"), [(["a"], []), ([], ["pipe"])])
 def test_anything_at_all_is_something_to_do(paths: list[str], rejected: list[str]) -> None:
-    require_files(RUN, scope([], paths, rejected))
+    require_files(RUN, selection_of([], paths, rejected))
 
 
 @pytest.mark.parametrize(

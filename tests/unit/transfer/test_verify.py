@@ -37,7 +37,7 @@ def test_a_file_that_came_during_the_comparison_is_a_difference_unless_it_is_exc
     tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, new: str | None, is_identical: bool
 ) -> None:
     def compare_all(found: Verification, *_others: Any) -> None:
-        found.remote, found.extra = {}, []
+        found.remote, found.only_in_s3 = {}, []
         found.verified += [Proof.of(file, "etag", "etag") for file in found.selection.files]
         if new:
             (tiny_run / new).write_text("new")
@@ -56,19 +56,19 @@ def test_a_file_that_came_during_the_comparison_is_a_difference_unless_it_is_exc
     assert list(found.differing) == ([] if is_identical else [new])
 
 
-@pytest.mark.parametrize("field", ["verified", "extra", "by_size", "differing"])
+@pytest.mark.parametrize("field", ["verified", "only_in_s3", "size_only", "differing"])
 def test_disk_and_s3_are_identical_only_if_nothing_speaks_against_it(tiny_run: Path, field: str) -> None:
     run = open_run(tiny_run)
     listing = local_files.list_files(run)
     to = Destination("lab-runs", "")
     verified = [Proof.of(file, "etag", "etag") for file in listing.files]
     found = Verification(
-        run, request_to(run), select_files(run, listing, to, ()), verified=verified, extra=[], remote={}
+        run, request_to(run), select_files(run, listing, to, ()), verified=verified, only_in_s3=[], remote={}
     )
     against = {
         "verified": [],
-        "extra": ["more"],
-        "by_size": verified[:1],
+        "only_in_s3": ["more"],
+        "size_only": verified[:1],
         "differing": {"Data/first.cbcl": "not in S3"},
     }
     assert found.identical
@@ -82,7 +82,7 @@ def test_a_manifest_that_could_not_be_written_is_a_failure(tiny_run: Path) -> No
     to = Destination("lab-runs", "")
     verified = [Proof.of(file, "etag", "etag") for file in listing.files]
     found = Verification(
-        run, request_to(run), select_files(run, listing, to, ()), verified=verified, extra=[], remote={}
+        run, request_to(run), select_files(run, listing, to, ()), verified=verified, only_in_s3=[], remote={}
     )
     assert found.ok
     found.manifest_error = "/out/manifest.tsv is not written: No space left on device"
@@ -105,7 +105,7 @@ def test_a_file_that_changed_while_it_was_compared_is_no_proof(tiny_run: Path) -
     run = open_run(tiny_run)
     chosen = select_files(run, local_files.list_files(run), Destination("lab-runs", ""), ())
     stored = {file.path: independent_etag((tiny_run / file.path).read_bytes()) for file in chosen.files}
-    found = Verification(run, request_to(run), chosen, extra=[])
+    found = Verification(run, request_to(run), chosen, only_in_s3=[])
     found.remote = {file.path: RemoteObject(file.size, stored[file.path], listed=True) for file in chosen.files}
     hasher = TouchingHasher(FileDigests(run, DEFAULT_MULTIPART, StopRequest()), 1)
     hasher.touched = tiny_run / "Data" / "first.cbcl"
