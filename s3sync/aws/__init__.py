@@ -11,8 +11,6 @@ from s3sync.aws import (
     multipart,
     objects,
     receipts,
-    remote_folder,
-    restore_access,
     settings,
     thaw,
 )
@@ -28,8 +26,6 @@ __all__ = [
     "multipart",
     "objects",
     "receipts",
-    "remote_folder",
-    "restore_access",
     "settings",
     "thaw",
 ]

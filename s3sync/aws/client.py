@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 from s3sync import processes
 from s3sync.aws import argv as aws_argv
@@ -304,6 +305,22 @@ class AwsCli:
     def _result(self, argv: Sequence[str], process: Process, stdout: bytes, errors: Iterable[bytes]) -> AwsResult:
         killed_reason = self.processes.pop_killed_reason(process.pid)
         return AwsResult(tuple(argv), process.returncode, stdout, self.last_errors(errors), killed_reason)
+
+
+class RemoteFolder(NamedTuple):
+    """The objects below one prefix of a bucket, and the AWS CLI that reaches them. The prefix ends in a slash."""
+
+    aws: AwsCli
+    bucket: BucketRef
+    prefix: str
+
+    def key(self, path: str) -> str:
+        """Return the key of the object at a path below the prefix."""
+        return self.prefix + path
+
+    def url(self, path: str) -> str:
+        """Return the URL of the object at a path below the prefix."""
+        return f"{self.bucket.url}/{self.key(path)}"
 
 
 def connect(

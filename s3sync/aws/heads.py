@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from s3sync.aws import causes, client
 from s3sync.aws.argv import head_object_argv, part_size_argv
-from s3sync.aws.remote_folder import RemoteFolder
+from s3sync.aws.client import RemoteFolder
 from s3sync.aws.remote_object import ObjectState, RemoteObject, parse_head
 from s3sync.errors import AwsError
 from s3sync.resources import usable_cores

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from s3sync.aws import argv, causes, diagnosis
-from s3sync.aws.remote_folder import RemoteFolder
+from s3sync.aws.client import RemoteFolder
 from s3sync.aws.remote_object import RemoteObject, parse_listing
 from s3sync.aws.result import AwsResult
 

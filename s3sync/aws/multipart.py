@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from s3sync.aws import argv, diagnosis
+from s3sync.aws.client import RemoteFolder
 from s3sync.aws.destination import BUCKET_DEFAULTS, Storage
-from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import AwsError
 
 _MAX_KEYS = 200  # that are listed one by one

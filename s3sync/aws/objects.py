@@ -14,13 +14,13 @@ from typing import Literal
 
 from s3sync.aws import argv, causes, client, diagnosis
 from s3sync.aws.causes import Cause
+from s3sync.aws.client import RemoteFolder
 from s3sync.aws.digests import RunningEtag
 from s3sync.aws.etag import number_of_parts
 from s3sync.aws.heads import HEAD_COST, HeadRequests, Turn
 from s3sync.aws.heads import slow_heads_message as slow_heads_message
 from s3sync.aws.listing import KeyRange, Listing, ListingFailedError, ListingForbiddenError, SizedPath, UnlistableError
 from s3sync.aws.part_sizes import find_part_sizes
-from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.remote_object import Absent as Absent
 from s3sync.aws.remote_object import ObjectState as ObjectState
 from s3sync.aws.remote_object import RemoteObject as RemoteObject

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s3sync.aws import argv, causes, diagnosis
-from s3sync.aws.remote_folder import RemoteFolder
+from s3sync.aws.client import RemoteFolder
 from s3sync.aws.remote_object import RemoteObject
 from s3sync.aws.result import AwsResult
 from s3sync.errors import AwsError

@@ -12,7 +12,7 @@ from s3sync.config import Config
 from s3sync.signals import StopRequest
 from s3sync.state import lock
 from s3sync.transfer import displays
-from s3sync.transfer.runtime import Runtime
+from s3sync.transfer.context import Runtime
 
 DisplayMaker: TypeAlias = Callable[[], displays.Display]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from s3sync import invocation
-from s3sync.aws.restore_access import Obstacle
+from s3sync.aws.access import Obstacle
 from s3sync.cleanup.record import Record
 from s3sync.text import pluralize, printable
-from s3sync.transfer import as_options
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.request import as_options
+from s3sync.transfer.verify import Verification
 
 _ANALYSIS = "Analysis/"
 _OR_IGNORE = ", or set `require_restorable_runs: false`"

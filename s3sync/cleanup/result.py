@@ -12,7 +12,7 @@ from s3sync.cleanup.reasons import Reason
 from s3sync.cleanup.verdict import NO_FILES, VerifiedFiles
 from s3sync.inventory import Problem
 from s3sync.text import pluralize, printable
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.verify import Verification
 
 _MAX_NAMES = 3  # kept files to name
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from s3sync.aws.restore_access import Obstacle
+from s3sync.aws.access import Obstacle
 from s3sync.cleanup import delete
 from s3sync.cleanup import record as cleanup_record
 from s3sync.cleanup.candidates import CleanupCandidate, mounted_in, record_of
@@ -18,7 +18,7 @@ from s3sync.patterns import Pattern
 from s3sync.runs import local_files, readiness, run_folder
 from s3sync.state import Proof
 from s3sync.text import printable
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.verify import Verification
 
 Compare: TypeAlias = Callable[[RunStatus], Verification]
 FindObstacles: TypeAlias = Callable[[RunStatus, Verification], Sequence[Obstacle]]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from s3sync.aws.restore_access import Obstacle
+from s3sync.aws.access import Obstacle
 from s3sync.cleanup import delete as cleanup_delete
 from s3sync.cleanup import record as cleanup_record
 from s3sync.cleanup import verdict as cleanup_verdict
@@ -34,8 +34,8 @@ from s3sync.errors import AwsError, BusyError, Notice, S3SyncError, StateError, 
 from s3sync.inventory import RunStatus, request_for
 from s3sync.state import lock
 from s3sync.text import human_bytes, now_iso, pluralize, printable
-from s3sync.transfer import restorable, verify
-from s3sync.transfer.verification import Verification
+from s3sync.transfer import verify
+from s3sync.transfer.verify import Verification, restorable
 
 LOG = logging.getLogger(__name__)
 

@@ -30,7 +30,8 @@ from s3sync.invocation import command_line
 from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
-from s3sync.transfer import as_options, displays
+from s3sync.transfer import displays
+from s3sync.transfer.request import as_options
 
 USAGE = "[RUN ...] [--older-than AGE] [--delete [--yes]] [options]"
 DESCRIPTION = "List the local runs that S3 verifiably has, and delete them with --delete."

@@ -8,9 +8,8 @@ from collections import Counter
 from s3sync import invocation
 from s3sync.aws import thaw
 from s3sync.text import human_bytes, pluralize, printable
-from s3sync.transfer import as_options
-from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.request import UploadRequest, as_options
+from s3sync.transfer.verify import Verification
 
 
 def frozen_lines(found: Verification) -> list[str]:

@@ -16,7 +16,7 @@ from s3sync.aws import settings
 from s3sync.patterns import Pattern
 from s3sync.state import log_dir
 from s3sync.text import printable
-from s3sync.transfer import bandwidth, hook, storage_classes
+from s3sync.transfer.request import bandwidth, hook, storage_classes
 
 DEFAULT_LOG_DIR = str(log_dir.DEFAULT)
 

@@ -15,8 +15,8 @@ from s3sync.resources import lower_priority
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
 from s3sync.transfer import displays, restore
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.restore.request import RestoreRequest
-from s3sync.transfer.runtime import Runtime
 
 USAGE = "RUN [--bucket B] [--local-path DIR] [options]"
 DESCRIPTION = "Download a run from S3, verify every byte, and then move it into place."

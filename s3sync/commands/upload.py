@@ -17,10 +17,10 @@ from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import Collector, coordinator
 from s3sync.slurm import client as slurm_client
 from s3sync.state import log_dir
-from s3sync.transfer import bandwidth, displays, upload
-from s3sync.transfer.analyses import upload_analyses
-from s3sync.transfer.request import PendingAnalysis, Preview, UploadRequest, UploadResult, compile_excludes
-from s3sync.transfer.runtime import Runtime
+from s3sync.transfer import displays, upload
+from s3sync.transfer.context import Runtime
+from s3sync.transfer.request import PendingAnalysis, Preview, UploadRequest, UploadResult, bandwidth, compile_excludes
+from s3sync.transfer.upload import upload_analyses
 
 USAGE = "RUN --bucket B [options]"
 DESCRIPTION = "Upload one run, and verify every file."

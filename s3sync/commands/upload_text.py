@@ -8,7 +8,8 @@ from typing import Any
 from s3sync.aws import objects
 from s3sync.errors import Notice
 from s3sync.text import human_bytes, human_seconds, list_by_reason, pluralize, printable
-from s3sync.transfer import hook, request, storage_classes
+from s3sync.transfer import request
+from s3sync.transfer.request import hook, storage_classes
 
 _VERIFICATION_LABELS = {"etag": "ETag", "predecessor": "the log of another program"}
 

@@ -19,10 +19,11 @@ from s3sync.resources import usable_cores
 from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import Proof, log_dir
 from s3sync.text import human_bytes, human_seconds, indented_list, pluralize, printable
-from s3sync.transfer import as_options, displays, verify
+from s3sync.transfer import displays, verify
 from s3sync.transfer import request as transfer_request
-from s3sync.transfer.runtime import Runtime
-from s3sync.transfer.verification import Verification, find_other_uploads
+from s3sync.transfer.context import Runtime
+from s3sync.transfer.request import as_options
+from s3sync.transfer.verify import Verification, find_other_uploads
 
 USAGE = "RUN --bucket B [options]"
 DESCRIPTION = "Compare a run on disk with S3, now, whatever the log says."

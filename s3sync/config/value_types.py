@@ -22,8 +22,8 @@ from s3sync.errors import UsageError
 from s3sync.patterns import Pattern
 from s3sync.slurm import client
 from s3sync.text import printable
-from s3sync.transfer import bandwidth
-from s3sync.transfer.storage_classes import ClassRule
+from s3sync.transfer.request import bandwidth
+from s3sync.transfer.request.storage_classes import ClassRule
 
 MAX_REGEX = 1000  # characters
 MAX_PATH_BYTES = 4095  # Linux's limit

@@ -6,7 +6,7 @@ from s3sync.inventory.facts import Decision, Facts
 from s3sync.slurm import job_status
 from s3sync.state import summary
 from s3sync.text import pluralize
-from s3sync.transfer import hook
+from s3sync.transfer.request import hook
 
 _ONE_NAME = "rename one of the folders, give one its own remote_path, or remove it if it is a copy"
 

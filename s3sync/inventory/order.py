@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from s3sync.config import Config
 from s3sync.inventory.states import PENDING_STATES, RunStatus
-from s3sync.transfer import hook
+from s3sync.transfer.request import hook
 
 _STUCK_ATTEMPTS = 3  # calls that ended without proving anything, after which other runs go first
 

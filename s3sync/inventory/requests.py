@@ -5,7 +5,8 @@ from __future__ import annotations
 from s3sync.config import Config
 from s3sync.inventory.states import RunStatus
 from s3sync.resources import usable_cores
-from s3sync.transfer import hook, request
+from s3sync.transfer import request
+from s3sync.transfer.request import hook
 
 
 def request_for(run: RunStatus, config: Config, *, leaves_untagged_log: bool = False) -> request.UploadRequest:

@@ -22,7 +22,7 @@ from s3sync.state import thaw_log
 from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import parse_iso, pluralize, printable
 from s3sync.transfer import restore
-from s3sync.transfer.runtime import Runtime
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.sharing import SharedMachine
 
 LOG = logging.getLogger(__name__)

@@ -33,8 +33,9 @@ from s3sync.resources import usable_cores
 from s3sync.runs import local_files
 from s3sync.slurm import Collector, coordinator
 from s3sync.text import pluralize, printable
-from s3sync.transfer import batches, hook, request, upload
-from s3sync.transfer.runtime import Runtime
+from s3sync.transfer import batches, request, upload
+from s3sync.transfer.context import Runtime
+from s3sync.transfer.request import hook
 from s3sync.transfer.sharing import SharedMachine
 
 LOG = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from s3sync.slurm.executor import ClusterExecutor, Collector
 from s3sync.slurm.follower import ClusterUpload, JobFollower
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.state import RunState, StateStore, lock
-from s3sync.transfer import completion_hook, inspection, upload
+from s3sync.transfer import upload
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.request import UploadRequest, UploadResult
-from s3sync.transfer.runtime import Runtime
 
 _LAST_LINES = 3  # of the jobs' output
 _CONTINUE = "run the same command to continue"
@@ -86,7 +86,7 @@ def collect(request: UploadRequest, folder: WorkFolder, runtime: Runtime) -> Upl
 
     Raises RunError with the error of the finalizer job, or if that never ended; also StateError, StoppedError.
     """
-    inputs = inspection.inspect_run(request, runtime.environ)
+    inputs = upload.inspect_run(request, runtime.environ)
     run, store = inputs.run, StateStore(request.log_dir, inputs.run, request.destination)
     uploading = ClusterUpload(request=request, run=run, store=store, folder=folder)
 
@@ -108,7 +108,7 @@ def collect(request: UploadRequest, folder: WorkFolder, runtime: Runtime) -> Upl
         collector = Collector(runtime.environ)
         collected = collector.collect(request, run, store, store.load().state, runtime.stop)
         assert collected is not None, "an upload that was handed over has begun a log"
-        on_complete = completion_hook.run_if_due(request, run, store, collected, runtime)
+        on_complete = upload.run_hook_if_due(request, run, store, collected, runtime)
     if failure and not collected.completed:
         raise failure
     counters = replace(counters, seconds=collected.seconds - seconds_before)
@@ -148,5 +148,5 @@ def _open_upload(request: UploadRequest) -> ClusterUpload:
     store = StateStore(request.log_dir, run, request.destination)
     folder = WorkFolder.of(request.log_dir, store)
     if folder.exists():  # it may belong to another run folder of this name
-        inspection.require_claim(run, store.load(set_aside=False).state, lambda: local_files.list_files(run))
+        upload.require_claim(run, store.load(set_aside=False).state, lambda: local_files.list_files(run))
     return ClusterUpload(request=request, run=run, store=store, folder=folder)

@@ -1,6 +1,6 @@
 """Let a Slurm cluster upload the files of a run in place of this machine, and collect what its jobs verified.
 
-The classes implement `transfer.handover.Executor`.
+The classes implement `transfer.upload.handover.Executor`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from s3sync.slurm.job_spec import JobSpec
 from s3sync.slurm.work_folder import WorkFolder
 from s3sync.state import RunState, StateStore, lock
 from s3sync.text import parse_iso, printable
-from s3sync.transfer.handover import Handover
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.upload import Handover
 
 _MAX_THREADS = 16  # the lock of a dead node takes a minute to check, so several shards are checked at the same time
 

@@ -21,8 +21,8 @@ from s3sync.slurm.shards import LEAST_COST
 from s3sync.slurm.task import hold_shard
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.transfer import batches, upload
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.request import UploadRequest, UploadResult
-from s3sync.transfer.runtime import Runtime
 
 _MAX_THREADS = 16  # shards that are waited for at the same time
 

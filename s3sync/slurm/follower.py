@@ -18,8 +18,8 @@ from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.state import StateStore
 from s3sync.text import pluralize
 from s3sync.transfer import progress, request
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.runtime import Runtime
 
 _CANCEL_SECONDS = 60.0  # that cancelled jobs have to end
 _SUBMITTING = "its finalizer job is being submitted"  # what another process does that holds the lock

@@ -10,8 +10,8 @@ from typing import Any
 from s3sync.errors import S3SyncError
 from s3sync.slurm.client import SlurmOptions
 from s3sync.text import printable
-from s3sync.transfer.handover import Handover
 from s3sync.transfer.request import UploadCounters, UploadRequest
+from s3sync.transfer.upload import Handover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

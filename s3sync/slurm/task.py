@@ -15,8 +15,8 @@ from s3sync.slurm.work_folder import WorkFolder
 from s3sync.state import lock
 from s3sync.text import printable
 from s3sync.transfer import batches, context, passes
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.request import FileTotals, UploadCounters
-from s3sync.transfer.runtime import Runtime
 
 
 def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: StopRequest) -> bool:

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from s3sync.aws import causes, client
+from s3sync.aws.client import RemoteFolder
 from s3sync.aws.destination import Storage
 from s3sync.aws.multipart import IncompleteUploads
 from s3sync.aws.receipts import FellBack, Hello, ObjectStored, PartStored, Receipt
-from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.runs import Run
 from s3sync.transfer.batch_progress import HTTP_READS, TLS_READS, ProgressCounter, TransferProgress
 from s3sync.transfer.batches import Batch
 from s3sync.transfer.context import UploadContext
 from s3sync.transfer.cp_output import FailureLines
 from s3sync.transfer.process_configs import ProcessConfigs
+from s3sync.transfer.request.storage_classes import WARM
 from s3sync.transfer.staging import staging_folder
-from s3sync.transfer.storage_classes import WARM
 from s3sync.transfer.thread_choice import ThreadChoice
 from s3sync.transfer.throttle import Forecast
 

@@ -1,4 +1,4 @@
-"""Hold what all steps of one upload share: the request, the run, the AWS CLI and a private folder."""
+"""Hold what a call gets from the program around it, and what all steps of one upload share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3sync.aws import client, objects
-from s3sync.aws.remote_folder import RemoteFolder
+from s3sync.aws.client import RemoteFolder
 from s3sync.errors import explained
 from s3sync.own_files import TEMP_FOLDER
 from s3sync.runs import Run, analysis_manifest, off_limits
@@ -22,8 +22,17 @@ from s3sync.state import lock
 from s3sync.text import printable
 from s3sync.transfer.displays import Display
 from s3sync.transfer.request import UploadRequest, describe_target
-from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.sharing import MachineShare, SharedMachine
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The environment variables, stop request and display of a call, and the machine if other uploads share it."""
+
+    environ: Mapping[str, str]
+    stop: StopRequest
+    display: Display
+    machine: SharedMachine | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from s3sync.resources import usable_cores
-from s3sync.transfer.bandwidth import UNLIMITED, BandwidthSchedule
 from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
 from s3sync.transfer.pace import BatchPace
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.request.bandwidth import UNLIMITED, BandwidthSchedule
 from s3sync.transfer.slots import BEHIND_UPLOADS, SlotPool, SlotUser
 from s3sync.transfer.throttle import RunningShares, Throttle
 

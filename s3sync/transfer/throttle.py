@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
-from s3sync.transfer.bandwidth import BandwidthSchedule
+from s3sync.transfer.request.bandwidth import BandwidthSchedule
 
 _SMALLEST_PART = 8  # a process gets at least an eighth of an equal share
 _TOLERANCE = 1 + 2 / _SMALLEST_PART  # for processes that start unexpectedly, which may get a little too much

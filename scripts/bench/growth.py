@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s3sync.aws import client as aws_client
+from s3sync.aws.client import RemoteFolder
 from s3sync.aws.destination import BucketRef, Destination
 from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.aws.objects import ObjectReader
-from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.settings import CliSettings
 from s3sync.runs import local_files
 from s3sync.runs.run_folder import RUN_INFO, Run, RunInfo

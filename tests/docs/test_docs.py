@@ -34,7 +34,8 @@ from s3sync.inventory import states
 from s3sync.monitor import messages
 from s3sync.state import log_format
 from s3sync.state.run_state import RunState
-from s3sync.transfer import completion_hook, completion_object
+from s3sync.transfer import completion_object
+from s3sync.transfer.upload import completion_hook
 from scripts import benchmark, simulate_run
 from tests.helpers import error_page
 from tests.helpers.pages import ROOT, text_of

@@ -16,8 +16,8 @@ import pytest
 from s3sync.aws.destination import COMPLETION_OBJECT
 from s3sync.errors import InterruptedBySignal
 from s3sync.signals import StopRequest
-from s3sync.transfer import hook
-from s3sync.transfer.hook import Hook
+from s3sync.transfer.request import hook
+from s3sync.transfer.request.hook import Hook
 from tests.helpers.lab import BUCKET, Lab, argv_of, is_running, kill_family
 from tests.helpers.promise import put_order
 from tests.helpers.s3server import Fault, S3Server

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from s3sync.aws.settings import CliSettings
-from s3sync.transfer.bandwidth import BandwidthSchedule, parse_schedule
 from s3sync.transfer.process_configs import ProcessConfigs
+from s3sync.transfer.request.bandwidth import BandwidthSchedule, parse_schedule
 from s3sync.transfer.throttle import GRACE_SECONDS, Forecast, RunningShares, Throttle
 from tests.helpers.contexts import context_of
 from tests.helpers.lab import AWS_V1, FakeAws, Lab

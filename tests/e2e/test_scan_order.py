@@ -12,7 +12,7 @@ from s3sync.slurm import work_folder
 from s3sync.slurm.work_folder import FOLDER
 from s3sync.state.log_head import LogSummary
 from s3sync.state.store import StateStore
-from s3sync.transfer import hook
+from s3sync.transfer.request import hook
 from tests.helpers.lab import BUCKET, Lab
 
 _NOBODY = RunInfo()

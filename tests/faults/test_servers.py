@@ -17,11 +17,10 @@ from typing import Any, cast
 import pytest
 
 from s3sync.aws import argv, diagnosis
-from s3sync.aws.client import AwsCli, AwsResult
+from s3sync.aws.client import AwsCli, AwsResult, RemoteFolder
 from s3sync.aws.destination import BucketRef, Destination, parse_destination
 from s3sync.aws.digests import expected_checksum
 from s3sync.aws.objects import ObjectReader, ObjectState, RemoteObject
-from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.remote_object import parse_head, parse_listing
 from s3sync.aws.settings import TransferClient, child_environment
 from s3sync.config import load_config

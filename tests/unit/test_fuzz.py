@@ -23,13 +23,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from s3sync.aws import multipart
-from s3sync.aws.client import AwsCli, AwsResult
+from s3sync.aws.client import AwsCli, AwsResult, RemoteFolder
 from s3sync.aws.destination import BucketRef, Destination
 from s3sync.aws.diagnosis import fatal_cause, has_empty_error_body, unreachable_cause
 from s3sync.aws.etag import likely_part_sizes
 from s3sync.aws.launcher import Launcher
 from s3sync.aws.objects import Absent, ObjectReader, Readback, RemoteObject, Unknown
-from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.settings import CliSettings, write_config
 from s3sync.commands import run_details, status
 from s3sync.commands.overview import load_overview

@@ -41,6 +41,7 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_bytes())
     for path in sorted(PACKAGE.rglob("*.py"))
 }
+MAX_PUBLIC_NAMES = 12
 ROOMS = sorted(MODULES.keys() - {"__init__"})
 
 
@@ -82,13 +83,29 @@ def test_no_module_imports_from_a_package_above_its_own(room: str) -> None:
     assert all(name[0] for name in names), "no relative imports"
 
 
+def public_names(package: str) -> list[str]:
+    names: list[str] = importlib.import_module(package).__all__
+    return names
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_package_is_used_by_its_public_names(room: str) -> None:
+    """So is a package inside a package, by the other packages."""
     for name in imported_by(MODULES[room]):
         _, package, *rest = [*name.split("."), ""]
         if not name.startswith("s3sync.") or package not in PACKAGES or package in (package_of(room), "commands"):
             continue
-        assert rest[0] in importlib.import_module(f"s3sync.{package}").__all__, name
+        path = f"s3sync.{package}"
+        while rest[0] and (PACKAGE.parent / path.replace(".", "/") / "__init__.py").exists():
+            assert rest[0] in public_names(path), name
+            path = f"{path}.{rest.pop(0)}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*/__init__.py")), ids=lambda path: path.parent.name)
+def test_a_package_has_few_public_names(path: Path) -> None:
+    names = public_names(".".join(path.parent.relative_to(PACKAGE.parent).parts))
+    assert len(names) <= MAX_PUBLIC_NAMES, "group what belongs together"
+    assert names == sorted(names)
 
 
 def test_only_one_module_starts_processes() -> None:

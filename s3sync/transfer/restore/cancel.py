@@ -10,9 +10,9 @@ from s3sync.errors import RunError
 from s3sync.state import lock, thaw_log
 from s3sync.state.thaw_log import ThawLog
 from s3sync.text import printable
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.restore import place
 from s3sync.transfer.restore.request import RestoreRequest
-from s3sync.transfer.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

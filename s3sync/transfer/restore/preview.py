@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from s3sync.aws import thaw
+from s3sync.transfer.request.storage_classes import WARM
 from s3sync.transfer.restore import cost, place, space
 from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.request import RestorePreview, RestoreRequest
-from s3sync.transfer.storage_classes import WARM
 
 _CHEAPEST: thaw.Tier = "Bulk"  # the tier that is assumed if none is given
 

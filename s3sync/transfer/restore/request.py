@@ -16,7 +16,7 @@ from s3sync.aws.destination import Destination
 from s3sync.runs import Run, run_folder
 from s3sync.state import StateStore
 from s3sync.state.thaw_log import ThawStore
-from s3sync.transfer.bandwidth import BandwidthSchedule
+from s3sync.transfer.request.bandwidth import BandwidthSchedule
 from s3sync.transfer.restore.cost import CostEstimate, Prices
 from s3sync.transfer.restore.parts import Part
 from s3sync.transfer.restore.space import is_enough

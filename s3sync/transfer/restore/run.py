@@ -15,6 +15,7 @@ from s3sync.mounts import mount_of
 from s3sync.state import lock
 from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import pluralize, printable
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.restore.finish import move_into_place
 from s3sync.transfer.restore.frozen import Archive, Outcome
 from s3sync.transfer.restore.place import PrivateFolder
@@ -24,7 +25,6 @@ from s3sync.transfer.restore.preview import make_preview
 from s3sync.transfer.restore.receiver import Received, receive_files
 from s3sync.transfer.restore.request import RestorePreview, RestoreRequest, RestoreResult
 from s3sync.transfer.restore.session import RestoreSession, open_session
-from s3sync.transfer.runtime import Runtime
 
 
 def restore(request: RestoreRequest, runtime: Runtime, continued: ThawStore | None = None) -> RestoreResult:

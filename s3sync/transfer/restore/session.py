@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s3sync.aws import client, objects, thaw
-from s3sync.aws.remote_folder import RemoteFolder
+from s3sync.aws.client import RemoteFolder
 from s3sync.state import lock
-from s3sync.transfer.context import temporary_folder
+from s3sync.transfer.context import Runtime, temporary_folder
 from s3sync.transfer.restore.request import RestoreRequest
-from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.sharing import MachineShare, SharedMachine
 
 

@@ -10,10 +10,9 @@ from typing import Any, cast
 import pytest
 
 from s3sync.aws import argv as aws_argv
-from s3sync.aws.client import AwsCli, AwsResult
+from s3sync.aws.client import AwsCli, AwsResult, RemoteFolder
 from s3sync.aws.destination import BucketRef
 from s3sync.aws.objects import Absent, ObjectReader, ObjectState, Readback, RemoteObject, Unknown
-from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import AwsError
 from s3sync.runs.local_files import LocalFile
 from s3sync.state.run_state import Proof

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from s3sync.aws import restore_access, thaw
-from s3sync.aws.client import AwsResult
+from s3sync.aws import thaw
+from s3sync.aws.access import RestoreAccess
+from s3sync.aws.client import AwsResult, RemoteFolder
 from s3sync.aws.destination import BucketRef
-from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.errors import AwsError
 
 PATHS = ["a", "b", "c"]
@@ -91,7 +91,7 @@ class Server:
         return AwsResult(tuple(argv), 0, json.dumps(self._state).encode(), ())
 
     def obstacles(self, storage_class: str) -> list[bool]:
-        access = restore_access.RestoreAccess(run_in_s3(self), 1)
+        access = RestoreAccess(run_in_s3(self), 1)
         return [each.is_frozen for each in access.find_obstacles([("Data/a", storage_class)])]
 
     @property
@@ -151,7 +151,7 @@ def test_amazon_is_asked_about_the_object_itself_where_it_does_not_say_which_key
 
 @pytest.mark.parametrize("error", ["SlowDown", "InternalError", "Could not connect to the endpoint URL: no"])
 def test_what_may_pass_says_nothing_of_the_permission_to_read(error: str) -> None:
-    access = restore_access.RestoreAccess(run_in_s3(Aws(None, error=error)), 1)
+    access = RestoreAccess(run_in_s3(Aws(None, error=error)), 1)
     with pytest.raises(AwsError) as raised:
         access.find_obstacles([("a", "STANDARD")])
     assert raised.value.id in ("s3.throttled", "s3.server-error", "s3.unreachable")

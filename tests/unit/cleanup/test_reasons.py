@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from s3sync.aws.access import Obstacle
 from s3sync.aws.objects import RemoteObject
-from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup import reasons
 from s3sync.cleanup.reasons import reasons_to_keep
 from s3sync.cleanup.record import Record, RecordedFile, Target
@@ -17,7 +17,7 @@ from s3sync.runs.local_files import LocalFile
 from s3sync.runs.run_folder import Run, RunInfo
 from s3sync.state import Proof
 from s3sync.transfer.selection import UploadSelection
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.verify.verification import Verification
 from tests.helpers.contexts import request_to
 
 NAME = "261123_A01234_0007_AHFAULTDRX7"

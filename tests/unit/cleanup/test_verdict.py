@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
+from s3sync.aws.access import Obstacle
 from s3sync.aws.destination import Destination
 from s3sync.aws.objects import RemoteObject
-from s3sync.aws.restore_access import Obstacle
 from s3sync.cleanup import verdict
 from s3sync.inventory import statuses
 from s3sync.patterns import Pattern
@@ -19,7 +19,7 @@ from s3sync.runs import local_files, readiness
 from s3sync.runs.run_folder import Run, open_run
 from s3sync.state import Proof
 from s3sync.transfer.selection import select_files
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.verify.verification import Verification
 from tests.helpers.contexts import request_to
 
 TO = Destination("lab-runs", "")

@@ -19,7 +19,7 @@ from s3sync.runs.run_folder import open_run
 from s3sync.state import Proof
 from s3sync.transfer import verify as comparison
 from s3sync.transfer.selection import select_files
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.verify.verification import Verification
 from tests.helpers.contexts import request_to
 
 FAILED = Problem("Slurm", "no such partition", "other", id="config.no-partition")

@@ -28,7 +28,7 @@ from s3sync.runs import local_files
 from s3sync.signals import StopRequest
 from s3sync.slurm import coordinator, work_folder
 from s3sync.transfer import batches
-from s3sync.transfer.runtime import Runtime
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.slots import SlotPool
 
 CONFIG = cast(

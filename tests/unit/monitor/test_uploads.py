@@ -30,7 +30,7 @@ from s3sync.monitor.uploads import for_each
 from s3sync.runs import LocalFile, Run
 from s3sync.signals import StopRequest
 from s3sync.state import Proof, RunState
-from s3sync.transfer.request import ProofTotals, UploadResult
+from s3sync.transfer.request.upload_request import ProofTotals, UploadResult
 from s3sync.transfer.selection import UploadSelection
 
 

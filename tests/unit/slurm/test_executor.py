@@ -28,11 +28,11 @@ from s3sync.state.lease_files import LeaseFiles
 from s3sync.state.lock import HeldLock
 from s3sync.state.run_state import Proof, RunState
 from s3sync.state.store import StateStore
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.displays import Lines
-from s3sync.transfer.handover import Handover
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadRequest
-from s3sync.transfer.runtime import Runtime
+from s3sync.transfer.upload.handover import Handover
 from tests.helpers.errors import raises_error
 from tests.helpers.fake_slurm import FakeSlurm
 from tests.helpers.lease_text import theirs

@@ -28,9 +28,9 @@ from s3sync.slurm.submission import script_of
 from s3sync.slurm.work_folder import FINALIZER, WorkFolder
 from s3sync.state.run_state import Proof
 from s3sync.transfer.batches import FILE_COST, cost_of
-from s3sync.transfer.handover import Handover
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadCounters, UploadRequest
+from s3sync.transfer.upload.handover import Handover
 from tests.helpers.errors import raises_error
 from tests.helpers.hostile_names import HOSTILE_NAMES
 

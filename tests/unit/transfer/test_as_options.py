@@ -15,11 +15,11 @@ from s3sync.patterns import Pattern
 from s3sync.runs import Run
 from s3sync.runs.run_folder import RunInfo
 from s3sync.state import log_dir
-from s3sync.transfer.as_options import program_options, upload_options
-from s3sync.transfer.bandwidth import parse_schedule
-from s3sync.transfer.hook import Hook
 from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.storage_classes import ClassRule
+from s3sync.transfer.request.as_options import program_options, upload_options
+from s3sync.transfer.request.bandwidth import parse_schedule
+from s3sync.transfer.request.hook import Hook
+from s3sync.transfer.request.storage_classes import ClassRule
 from tests.helpers.contexts import request_to
 
 CONFIGURED: dict[str, Any] = {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3sync.errors import StateError, UsageError
-from s3sync.transfer.manifest import Row, md5sums, require_place, table, write
+from s3sync.transfer.verify.manifest import Row, md5sums, require_place, table, write
 from tests.helpers.errors import error_ids, raises_error
 from tests.helpers.hostile_names import HOSTILE_NAMES
 from tests.helpers.tables import read_table

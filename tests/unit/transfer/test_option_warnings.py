@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from s3sync.aws.destination import Destination
-from s3sync.transfer import upload
 from s3sync.transfer.request import UploadRequest
+from s3sync.transfer.upload import run
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,4 @@ def test_numbers_that_do_not_help_are_warned_of(cores: int, threads: int, ids: l
         cores=cores,
         threads=threads,
     )
-    assert [warning.id for warning in upload.option_warnings(wanted)] == ids
+    assert [warning.id for warning in run.option_warnings(wanted)] == ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3sync.aws.objects import RemoteObject
-from s3sync.transfer.restorable import choose_sample
+from s3sync.transfer.verify.restorable import choose_sample
 
 
 def test_a_few_of_each_storage_class_are_tried_from_all_over_the_run() -> None:

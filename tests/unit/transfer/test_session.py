@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from s3sync.transfer.session import UploadSession
+from s3sync.transfer.upload.session import UploadSession
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError("no descriptor"), KeyError("a bug")])

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from s3sync.transfer.bandwidth import parse_schedule
+from s3sync.transfer.request.bandwidth import parse_schedule
 from s3sync.transfer.sharing import MachineShare, SharedMachine
 from s3sync.transfer.throttle import Forecast, Throttle
 

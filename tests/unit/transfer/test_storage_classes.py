@@ -15,10 +15,10 @@ from s3sync.runs import LocalFile
 from s3sync.slurm import job_spec
 from s3sync.slurm.client import SlurmOptions
 from s3sync.transfer.batches import BatchQueue, into_batches
-from s3sync.transfer.handover import Handover
-from s3sync.transfer.inspection import inspect_run
 from s3sync.transfer.request import FileTotals, UploadRequest
-from s3sync.transfer.storage_classes import ClassChoice, ClassRule, explain_small
+from s3sync.transfer.request.storage_classes import ClassChoice, ClassRule, explain_small
+from s3sync.transfer.upload.handover import Handover
+from s3sync.transfer.upload.inspection import inspect_run
 from tests.helpers.errors import raises_error
 
 MB = 1_000_000

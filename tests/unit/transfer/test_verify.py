@@ -19,15 +19,15 @@ from s3sync.runs import LocalFile, local_files
 from s3sync.runs.run_folder import open_run
 from s3sync.signals import StopRequest
 from s3sync.state import Proof
-from s3sync.transfer import verify
-from s3sync.transfer.comparison import Comparison
+from s3sync.transfer.context import Runtime
 from s3sync.transfer.displays import Lines
 from s3sync.transfer.file_digests import FileDigests
 from s3sync.transfer.hashing import FileHashes, Hasher
 from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.selection import select_files
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.verify import run
+from s3sync.transfer.verify.comparison import Comparison
+from s3sync.transfer.verify.verification import Verification
 from tests.helpers.contexts import request_to
 from tests.helpers.promise import independent_etag
 
@@ -42,8 +42,8 @@ def test_a_file_that_came_during_the_comparison_is_a_difference_unless_it_is_exc
         if new:
             (tiny_run / new).write_text("new")
 
-    monkeypatch.setattr(verify, "_compare_all", compare_all)
-    monkeypatch.setattr(verify, "open_context", lambda *_args: contextlib.nullcontext())
+    monkeypatch.setattr(run, "_compare_all", compare_all)
+    monkeypatch.setattr(run, "open_context", lambda *_args: contextlib.nullcontext())
     request = UploadRequest(
         local_path=tiny_run,
         destination=Destination("lab-runs", ""),
@@ -51,7 +51,7 @@ def test_a_file_that_came_during_the_comparison_is_a_difference_unless_it_is_exc
         cores=1,
         excludes=(Pattern(r"\.tmp$"),),
     )
-    found = verify.verify(request, Runtime({}, StopRequest(), Lines(io.StringIO())))
+    found = run.verify(request, Runtime({}, StopRequest(), Lines(io.StringIO())))
     assert found.ok == is_identical
     assert list(found.differing) == ([] if is_identical else [new])
 

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 from s3sync.runs import Run
 from s3sync.state import RunState, StateStore
-from s3sync.transfer import hook
-from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.runtime import Runtime
+from s3sync.transfer.context import Runtime
+from s3sync.transfer.request import UploadRequest, hook
 
 
-def run_if_due(request: UploadRequest, run: Run, store: StateStore, state: RunState, runtime: Runtime) -> str:
+def run_hook_if_due(request: UploadRequest, run: Run, store: StateStore, state: RunState, runtime: Runtime) -> str:
     """Run the user's command if it is due; return its outcome, or an empty string if it is not.
 
     The caller holds the run's lock, so that the command runs once at a time. The log calls it due until it has the

@@ -14,10 +14,10 @@ from s3sync.transfer import proof
 from s3sync.transfer.etag_trust import EtagTrust
 from s3sync.transfer.etag_verifier import EtagVerifier
 from s3sync.transfer.hashing import FileHashes, Hasher
-from s3sync.transfer.manifest import Row
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.verify.manifest import Row
+from s3sync.transfer.verify.verification import Verification
 
 _GROUP_FILES = 1000  # files compared at a time, while as many more are hashed
 _CHANGED = "changed while it was compared"

@@ -12,14 +12,14 @@ from s3sync.errors import AwsError, InterruptedBySignal, LeaseLostError, Notice,
 from s3sync.runs import LocalFile, analysis_manifest, local_files
 from s3sync.state import RunState, StateStore, run_state
 from s3sync.text import now_iso, pluralize, printable
-from s3sync.transfer import batches, changes, completion_object, hook, selection
+from s3sync.transfer import batches, changes, completion_object, selection
 from s3sync.transfer.context import UploadContext
-from s3sync.transfer.handover import Executor, Handover, with_absolute_paths
 from s3sync.transfer.passes import FileUploader
 from s3sync.transfer.progress import Snapshot
-from s3sync.transfer.remote_run import RemoteRun
-from s3sync.transfer.request import FileTotals, UploadResult
+from s3sync.transfer.request import FileTotals, UploadResult, hook
 from s3sync.transfer.selection import UploadSelection
+from s3sync.transfer.upload.handover import Executor, Handover, with_absolute_paths
+from s3sync.transfer.upload.remote_run import RemoteRun
 
 MAX_RESCANS = 10  # a run that was found changed after each of them is left for the next call
 _MAX_NAMES_SHOWN = 5  # of files that only S3 has

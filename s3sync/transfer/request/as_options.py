@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from s3sync.aws import settings
 from s3sync.aws.destination import STORAGE_CLASSES, Destination, Profile
 from s3sync.resources import usable_cores
-from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.storage_classes import WARM
+from s3sync.transfer.request.storage_classes import WARM
+from s3sync.transfer.request.upload_request import UploadRequest
 
 _UNUSUAL_CLASSES = frozenset(STORAGE_CLASSES) - {WARM}
 _UNNAMED = ("auto", "", None)  # what options are if nobody gives them

@@ -11,9 +11,9 @@ from s3sync.aws import objects, thaw
 from s3sync.aws.destination import Destination
 from s3sync.runs import Run, local_files
 from s3sync.state import Proof, summary
-from s3sync.transfer.manifest import Row
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.selection import UploadSelection
+from s3sync.transfer.verify.manifest import Row
 
 
 @dataclass(slots=True)

@@ -14,13 +14,13 @@ from s3sync.runs import completion
 from s3sync.state import RunState, StateStore
 from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable, to_iso
-from s3sync.transfer import batches, completion_hook, selection
-from s3sync.transfer.context import UploadContext, open_context
-from s3sync.transfer.handover import Executor
-from s3sync.transfer.inspection import UploadInputs, drop_stale_proofs, inspect_run, is_complete, require_claim
+from s3sync.transfer import batches, selection
+from s3sync.transfer.context import Runtime, UploadContext, open_context
 from s3sync.transfer.request import Preview, UploadRequest, UploadResult, describe_target
-from s3sync.transfer.runtime import Runtime
-from s3sync.transfer.session import UploadSession, start_state
+from s3sync.transfer.upload import completion_hook
+from s3sync.transfer.upload.handover import Executor
+from s3sync.transfer.upload.inspection import UploadInputs, drop_stale_proofs, inspect_run, is_complete, require_claim
+from s3sync.transfer.upload.session import UploadSession, start_state
 
 
 def upload(request: UploadRequest, runtime: Runtime, executor: Executor) -> UploadResult:
@@ -185,7 +185,7 @@ class _Call:
     def _run_hook(self, state: RunState) -> str:
         if self.executor.is_finalizer:
             return ""
-        return completion_hook.run_if_due(self.request, self.inputs.run, self.store, state, self.runtime)
+        return completion_hook.run_hook_if_due(self.request, self.inputs.run, self.store, state, self.runtime)
 
     def _result(self, state: RunState) -> UploadResult:
         return UploadResult(

@@ -16,11 +16,11 @@ from s3sync.patterns import Pattern
 from s3sync.runs import LocalFile, Run, completion, readiness
 from s3sync.state import Proof, RunState
 from s3sync.text import printable
-from s3sync.transfer import hook
-from s3sync.transfer.bandwidth import BandwidthSchedule
-from s3sync.transfer.hook import Hook
+from s3sync.transfer.request import hook
+from s3sync.transfer.request.bandwidth import BandwidthSchedule
+from s3sync.transfer.request.hook import Hook
+from s3sync.transfer.request.storage_classes import WARM, ClassChoice, ClassRule
 from s3sync.transfer.selection import UploadSelection
-from s3sync.transfer.storage_classes import WARM, ClassChoice, ClassRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

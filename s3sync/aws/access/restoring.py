@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from s3sync.aws import argv, causes, diagnosis, thaw
+from s3sync.aws.client import RemoteFolder
 from s3sync.aws.destination import STORAGE_CLASSES
-from s3sync.aws.remote_folder import RemoteFolder
 from s3sync.aws.result import AwsResult
 from s3sync.aws.thaw import ARCHIVES, TIERED
 

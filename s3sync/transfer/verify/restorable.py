@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from s3sync.aws import restore_access
+from s3sync.aws import access
 from s3sync.aws.objects import RemoteObject
 from s3sync.runs import Run
-from s3sync.transfer.context import open_context
+from s3sync.transfer.context import Runtime, open_context
 from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.runtime import Runtime
 
 _SAMPLE = 4  # objects of each storage class that are tried, each with a process
 
 
 def find_obstacles(
     request: UploadRequest, run: Run, remote: Mapping[str, RemoteObject], runtime: Runtime
-) -> list[restore_access.Obstacle]:
+) -> list[access.Obstacle]:
     """Return why a few objects of each storage class could not be restored; empty if they could be.
 
     `remote` is what S3 has of the run. Raises AwsError, StateError, StoppedError.
     """
     with open_context(request, run, runtime) as context:
-        return restore_access.RestoreAccess(context.remote, request.cores).find_obstacles(choose_sample(remote))
+        return access.RestoreAccess(context.remote, request.cores).find_obstacles(choose_sample(remote))
 
 
 def choose_sample(remote: Mapping[str, RemoteObject]) -> list[tuple[str, str]]:

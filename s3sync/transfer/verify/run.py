@@ -14,15 +14,15 @@ from s3sync.aws import thaw
 from s3sync.errors import AwsError, RunError
 from s3sync.runs import Run, analysis, local_files, run_folder
 from s3sync.text import pluralize, printable
-from s3sync.transfer import manifest, selection
-from s3sync.transfer.comparison import Comparison
-from s3sync.transfer.context import UploadContext, open_context
+from s3sync.transfer import selection
+from s3sync.transfer.context import Runtime, UploadContext, open_context
 from s3sync.transfer.file_digests import FileDigests
 from s3sync.transfer.hashing import Hasher
 from s3sync.transfer.request import UploadRequest
-from s3sync.transfer.runtime import Runtime
 from s3sync.transfer.selection import UploadSelection
-from s3sync.transfer.verification import Verification
+from s3sync.transfer.verify import manifest
+from s3sync.transfer.verify.comparison import Comparison
+from s3sync.transfer.verify.verification import Verification
 
 _TIERED_SAMPLE = 8  # objects, each of which takes a process
 

@@ -1,0 +1,28 @@
+"""Say what an upload is to do, by which options, and what came of it."""
+
+from s3sync.transfer.request import as_options, bandwidth, hook, storage_classes
+from s3sync.transfer.request.upload_request import (
+    FileTotals,
+    PendingAnalysis,
+    Preview,
+    UploadCounters,
+    UploadRequest,
+    UploadResult,
+    compile_excludes,
+    describe_target,
+)
+
+__all__ = [
+    "FileTotals",
+    "PendingAnalysis",
+    "Preview",
+    "UploadCounters",
+    "UploadRequest",
+    "UploadResult",
+    "as_options",
+    "bandwidth",
+    "compile_excludes",
+    "describe_target",
+    "hook",
+    "storage_classes",
+]
