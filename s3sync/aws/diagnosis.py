@@ -229,6 +229,11 @@ def are_credentials_missing(errors: Iterable[str]) -> bool:
     return bool(texts) and not any(map(_PERMANENT.search, texts))
 
 
+def may_be_page(errors: Iterable[str]) -> bool:
+    """Return whether a page may have answered: version 1 calls an answer 500 that it cannot parse, without S3's code."""
+    return "500" in error_codes(errors)
+
+
 def has_empty_error_body(errors: Iterable[str]) -> bool:
     """Return whether the CLI crashed on an error response without a message, and so hides S3's error."""
     return any(line.text.startswith("argument of type 'NoneType' is not") for line in _parse(errors))

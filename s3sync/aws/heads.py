@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
@@ -54,6 +55,11 @@ class HeadRequests:
         with ThreadPoolExecutor(self._max_processes) as pool:
             sizes = pool.map(lambda number: self._read_part_size(path, count, number), numbers)
             return {number: size for number, size in zip(numbers, sizes, strict=True) if size >= 0}
+
+    def require_s3(self) -> None:
+        """Raise AwsError if the page of a proxy or of a network's login answers: it is there under any name."""
+        if isinstance(self._read_one(f"s3sync-{uuid.uuid4().hex}"), RemoteObject):
+            raise causes.NOT_S3.to_error(self._remote.bucket.url, "an object under a name that nobody has used")
 
     def announce(self, count: int) -> None:
         """Warn the user, once, if this number of requests takes long."""

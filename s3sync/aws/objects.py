@@ -91,6 +91,10 @@ class ObjectReader:
         """Make the first request to S3 where its objects do not matter. Raises AwsError as `list_run` does."""
         self._read_first(KeyRange("", "", 1))
 
+    def require_s3(self) -> None:
+        """Raise AwsError if something other than S3 answers, whose page a listing can take for an empty one."""
+        self._heads.require_s3()
+
     def _read_first(self, keys: KeyRange) -> dict[str, RemoteObject] | None:
         try:
             remote = self._listing.read(keys, self._run_patiently)
@@ -119,6 +123,8 @@ class ObjectReader:
             result = self._aws.run(command)
             if result.succeeded or not diagnosis.transient_cause(result.errors):
                 return result
+            if diagnosis.may_be_page(result.errors):
+                self.require_s3()
             self._aws.pause(seconds)
         return self._aws.run(command)
 
@@ -130,6 +136,7 @@ class ObjectReader:
 
     def _distrust_listings(self, reason: str) -> None:
         if self._may_list:
+            self.require_s3()
             self._may_list = False
             self.why_unlisted = f"{self._bucket.url} cannot be listed reliably: {reason}"
             text = f"{self.why_unlisted}; so each object is requested by itself, which takes longer"

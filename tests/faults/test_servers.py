@@ -10,7 +10,7 @@ import http.server
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -544,10 +544,12 @@ def test_bytes_that_differ_on_their_way_are_no_reason_to_send_no_checksums(said:
 # What is not S3
 
 PAGE = b"<html><head><title>Welcome</title></head><body><p>Please log in</p></body></html>"
+BROKEN_PAGE = b"<!doctype html><html><head><meta charset=utf-8></head><body>Please log in<br></body></html>"
+LIKE_AN_OBJECT = {"ETag": '"5bd7"', "Last-Modified": "Mon, 23 Nov 2026 10:00:00 GMT"}
 
 
 @contextlib.contextmanager
-def portal(status: int) -> Iterator[str]:
+def portal(status: int, page: bytes = PAGE, headers: Mapping[str, str] | None = None) -> Iterator[str]:
     """The URL of a server that answers everything with the same page, as a proxy or the login of a network does."""
 
     class Portal(http.server.BaseHTTPRequestHandler):
@@ -557,9 +559,11 @@ def portal(status: int) -> Iterator[str]:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
             self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(PAGE)))
+            self.send_header("Content-Length", str(len(page)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(b"" if self.command == "HEAD" else PAGE)
+            self.wfile.write(b"" if self.command == "HEAD" else page)
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815 - the standard library's names
 
@@ -581,6 +585,31 @@ def test_a_page_instead_of_s3_ends_the_call_at_once(lab: Lab, tiny_run: Path, st
     assert "retrying" not in result.err
     log = lab.log(tiny_run)
     assert (log["completed"], log["total_uploaded_files"]) == (False, 0)
+
+
+@pytest.mark.parametrize("page", [PAGE, BROKEN_PAGE, b"", b"Please log in"])
+@pytest.mark.parametrize("headers", [{}, LIKE_AN_OBJECT], ids=["bare", "like an object"])
+@pytest.mark.parametrize("command", ["upload", "verify", "restore"])
+def test_a_page_is_never_taken_for_an_empty_bucket_or_an_object(
+    lab: Lab, tiny_run: Path, page: bytes, headers: Mapping[str, str], command: str
+) -> None:
+    with portal(200, page, headers) as url:
+        where = ("--bucket", BUCKET, "--log_dir", str(lab.log_dir))
+        result = lab.run(command, str(tiny_run), *where, env={"AWS_ENDPOINT_URL": url})
+    assert (result.code, result.error_ids) == (1, ["s3.unreachable"]), result.out + result.err
+    assert "warning" not in result.err
+
+
+def test_a_page_does_not_undo_proofs(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    """An empty listing would say that nothing of what was verified is in S3 any more."""
+    assert lab.upload(tiny_run).code == 0
+    (tiny_run / "Data" / "late.cbcl").write_bytes(b"late")
+    with portal(200) as url:
+        result = lab.upload(tiny_run, env={"AWS_ENDPOINT_URL": url})
+    assert result.error_ids == ["s3.unreachable"], result.err
+    before = server.counters["PutObject"]
+    assert lab.upload(tiny_run).code == 0
+    assert server.counters["PutObject"] == before + 1
 
 
 # Credentials that are not there for a moment

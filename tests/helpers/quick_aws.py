@@ -50,9 +50,15 @@ class _Response:
         self.status = status
         self.headers = headers
         self.body = body
+        self.operation = ""
 
     def xml(self) -> ElementTree.Element:
-        return ElementTree.fromstring(self.body)
+        """Parse the body; raises Failed as version 1 does, which takes what it cannot parse for an error 500."""
+        try:
+            return ElementTree.fromstring(self.body)
+        except ElementTree.ParseError:
+            text = f"An error occurred (500) when calling the {self.operation} operation: Internal Server Error"
+            raise Failed(text) from None
 
 
 class _S3:
@@ -84,6 +90,7 @@ class _S3:
                 problem += f'"{self._endpoint}{target}".'
             else:
                 if response.status < 300:
+                    response.operation = operation
                     return response
                 if response.status in _RETRIED and not last:
                     continue
@@ -105,11 +112,9 @@ class _S3:
 def _complaint(operation: str, response: _Response, retried: str) -> str:
     code, message = str(response.status), _CODE_WITHOUT_BODY.get(response.status, "")
     if response.body:
-        try:
+        with contextlib.suppress(Failed):
             error = response.xml()
             code, message = error.findtext("Code", code), error.findtext("Message", message)
-        except ElementTree.ParseError:
-            pass
     return f"An error occurred ({code}) when calling the {operation} operation{retried}: {message}"
 
 

@@ -43,6 +43,8 @@ def make_plan(session: RestoreSession) -> RestorePlan:
             " s3:ListBucket there)",
             id="restore.no-listing",
         )
+    if not remote:
+        session.reader.require_s3()
     record = read_record(request, session.aws, remote)
     for warning in record.warnings:
         session.runtime.display.print(warning.line)

@@ -41,6 +41,8 @@ class RemoteRun:
         proofs = self._uploader.verified.values()
         lost = {proof.path for proof in proofs if _is_missing_or_different(proof, self._objects.get(proof.path))}
         if lost:
+            if not self._objects:
+                self._uploader.reader.require_s3()
             files = f"{pluralize(len(lost), 'file')} in the log {'is' if len(lost) == 1 else 'are'}"
             text = f"{files} missing or different in S3, and uploaded again"
             self._context.display.print(Notice(text, id="upload.lost-in-s3").line)

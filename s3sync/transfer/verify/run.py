@@ -70,6 +70,7 @@ def _compare_all(found: Verification, context: UploadContext, hasher: Hasher) ->
     found.remote = reader.list_run()
     found.why_unlisted = reader.why_unlisted
     if found.is_absent:
+        reader.require_s3()
         found.differing.update(dict.fromkeys((file.path for file in found.selection.files), _NOT_IN_S3))
     else:
         comparison = Comparison(found, reader, hasher)
