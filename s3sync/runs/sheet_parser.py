@@ -24,6 +24,7 @@ MAX_REMARKS = 50  # lines between [Data] and the headers
 _SECTION = re.compile(r'[\s"]*\[([^\]",;\t]*)[\]",;\s]*')
 _FILLER = re.compile(r'[\s,;"]*')
 _SEPARATORS = (",", ";", "\t")
+_ALWAYS_SAMPLES = ("data", "bclconvert_data")  # sections of which no sample may be overlooked
 _NO_TABLE = "no section [Data] or [..._Data] with a column Sample_ID"
 
 
@@ -44,6 +45,7 @@ class Sample(NamedTuple):
 
 class _Line(NamedTuple):
     section: int  # number of the line with the section's [Name]; 0 without one
+    title: str  # of the section, in small letters
     number: int
     text: str
 
@@ -60,6 +62,7 @@ def read_samples(content: bytes) -> tuple[Sample, ...]:
     """Return every sample once, in the order of the sheet, from all its data sections. Raises SheetError."""
     found: dict[Sample, None] = {}  # ordered, without duplicates
     problem = _NO_TABLE
+    headless: _Line | None = None
     for _, section in groupby(_data_lines(_decode(content)), key=lambda line: line.section):
         lines = iter(section)
         first = next(lines)
@@ -67,10 +70,15 @@ def read_samples(content: bytes) -> tuple[Sample, ...]:
             rows = (line for line in lines if not _is_comment(line, table))
             found.update((_parse_row(line, table), None) for line in rows)
             problem = "no samples below the headers"
-        elif problem == _NO_TABLE:
-            problem = f"no column Sample_ID (the headers were expected in line {first.number})"
+        else:
+            headless = headless or (first if first.title in _ALWAYS_SAMPLES and not _is_sentence(first) else None)
+            if problem == _NO_TABLE:
+                problem = f"no column Sample_ID (the headers were expected in line {first.number})"
     if not found:
         raise SheetError(problem if content.strip() else "the file is empty", id="sheet.no-samples")
+    if headless:
+        text = f"the section [{headless.title}] has no column Sample_ID in line {headless.number}, as another one has"
+        raise SheetError(text, id="sheet.section-without-samples")
     named = {sample.sample_id for sample in found if sample.name}
     return tuple(sample for sample in found if sample.name or sample.sample_id not in named)
 
@@ -102,7 +110,7 @@ def _detect_utf16(content: bytes) -> str:
 
 def _data_lines(text: str) -> Iterator[_Line]:
     """Yield the lines of data sections, and those before any section, except blank ones and bare separators."""
-    section, in_data, count = 0, True, 0
+    section, title, in_data, count = 0, "", True, 0
     for number, text_line in enumerate(io.StringIO(text, newline=None), 1):
         if len(text_line) > MAX_LINE:
             text = f"line {number} has {len(text_line):,} characters: this is not a samplesheet"
@@ -119,7 +127,7 @@ def _data_lines(text: str) -> Iterator[_Line]:
             count += 1
             if count > MAX_ROWS:
                 raise SheetError(f"more than {MAX_ROWS:,} rows: this is not a samplesheet", id="sheet.too-large")
-            yield _Line(section, number, text_line.strip(" \r\n"))
+            yield _Line(section, title, number, text_line.strip(" \r\n"))
 
 
 def _skip_to_headers(first: _Line, lines: Iterator[_Line]) -> _Table | None:
@@ -148,6 +156,10 @@ def _is_remark(line: _Line, header: _Line, separator: str) -> bool:
         return True
     cells = [cell for cell in line.text.split(separator) if cell.strip(' "')]
     return len(cells) < len(_cells(header, separator)) or (len(cells) == 1 and " " in cells[0].strip())
+
+
+def _is_sentence(line: _Line) -> bool:
+    return line.text.lstrip('" ').startswith(("#", "//")) or " " in line.text.strip('" ,;')
 
 
 def _is_comment(line: _Line, table: _Table) -> bool:

@@ -98,6 +98,8 @@ def excel(text: str, width: int = 8) -> str:
         pytest.param(data("# Index,Sample,Well", "Sample_ID,Index", "S1,A", "S2,C"), id="a comment"),
         pytest.param(data('Don\'t "edit', "Sample_ID;Index", "S1;A", "S2;C"), id="an open quote in a sentence"),
         pytest.param(data("Sheet of run 7", "Lane;SampleID", "1;S1", "2;S2", title="[X_Data];"), id="in any section"),
+        pytest.param(data("None in this one", "") + data("Sample_ID", "S1", "S2"), id="a section of a sentence"),
+        pytest.param(data("key,value", title="[X_Data]") + data("Sample_ID", "S1", "S2"), id="a section of others"),
         # rows
         pytest.param(data("Sample_ID,Index,Project", "S1", "S2,A,P,more,and more"), id="short and long rows"),
         # line ends
@@ -183,6 +185,7 @@ def test_takes_a_name_from_any_section() -> None:
         pytest.param(data("Lane,Sample_ID", "1,S1", "2,"), "line 4 has no Sample_ID", id="a row without Sample_ID"),
         pytest.param(data("Lane,Sample_ID", "1"), "line 3 has no Sample_ID", id="a row that is too short"),
         pytest.param(data("Sample_ID,Sample_ID", "S1,S2"), "line 2 has two columns Sample_ID", id="two columns"),
+        pytest.param(data("Sample_ID", "S1") + data("S2"), r"no column Sample_ID in line \d+, as", id="pasted rows"),
         pytest.param(data("sample_id,SampleID", "S1,S2"), "line 2 has two columns Sample_ID", id="two other spellings"),
         pytest.param(data("S0,A", "Sample_ID,Index", "S1,A"), "line 2 is above the headers", id="a row above"),
         pytest.param(data("S0", "Sample_ID", "S1"), "line 2 is above the headers", id="a name above the only header"),
