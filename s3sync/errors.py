@@ -127,6 +127,8 @@ def advice_for(error: OSError, otherwise: str) -> str:
     """Return what to do about an error that has the same cause for every path, such as a limit; else `otherwise`."""
     if advice := _LIMITS.get(error.errno or 0):
         return advice
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and not otherwise.startswith("make room"):
+        return f"make room, or {otherwise}"
     if isinstance(error, PermissionError) and isinstance(error.filename, (str, bytes)):
         path = os.fsdecode(error.filename)
         with contextlib.suppress(OSError):

@@ -31,6 +31,16 @@ def test_a_limit_is_not_blamed_on_the_folder(tmp_path: Path, number: int, limit:
     assert ("move it" in str(caught.value)) == (limit == "move it")
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(
+    ("advice", "expected"), [("move it", "(make room, or move it)"), ("make room there", "(make room there)")]
+)
+def test_a_full_disk_needs_room(tmp_path: Path, number: int, advice: str, expected: str) -> None:
+    with pytest.raises(StateError) as caught, explained("write", tmp_path, advice, id="state.absent"):
+        raise OSError(number, os.strerror(number), str(tmp_path))
+    assert str(caught.value).endswith(expected)
+
+
 @pytest.mark.parametrize(
     ("mode", "owner", "advice"), [(0o000, 0, "chmod"), (0o400, 0, "chmod"), (0o600, 0, "ask"), (0o000, 1, "ask")]
 )
