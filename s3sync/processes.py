@@ -132,6 +132,9 @@ def explain_start_failure(path: str, error: OSError | ValueError) -> tuple[str, 
         return str(error), ""
     if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR) and (shebang := _read_shebang(path)):
         interpreter, _, rest = shebang.partition(" ")
+        if error.errno == errno.EACCES and not os.access(interpreter, os.X_OK):  # one below /root, perhaps
+            reason = f"this user cannot run the interpreter that its first line names: {printable(shebang)}"
+            return reason, "install it again, in a folder that this user can access"
         if not os.path.exists(interpreter):
             reason = f"the interpreter that its first line names does not exist: {printable(shebang)}"
             if rest and os.path.exists(shebang):

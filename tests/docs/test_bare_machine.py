@@ -179,5 +179,17 @@ def test_what_the_machine_lacks_is_no_fault_of_the_installation(error: OSError, 
     assert bool(advice) is bool(what_to_do)
 
 
+def test_an_interpreter_that_this_user_cannot_reach_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As below /root, where `sudo` has installed it."""
+    script = tmp_path / "aws"
+    script.write_text("#!/root/venv/bin/python\n")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    why, what_to_do = processes.explain_start_failure(str(script), PermissionError(13, "Permission denied"))
+    assert why == "this user cannot run the interpreter that its first line names: /root/venv/bin/python"
+    assert "this user can access" in what_to_do
+
+
 def test_the_prerequisites_are_one_line_to_paste() -> None:
     assert "sudo apt-get install -y git make python3 python3-venv" in (ROOT / "README.md").read_text()
