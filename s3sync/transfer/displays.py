@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from s3sync.text import human_bytes, human_seconds, printable
+from s3sync.text import human_bytes, human_seconds, pluralize, printable
 from s3sync.transfer.progress import ProgressRate, Snapshot, Watcher, counts, speed
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Lines:
     def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None:
         """Start to show the progress. Call this once."""
         first = snapshot()
-        self.print(f"{title}: {first.files_total:,} files, {human_bytes(first.size_total)}")
+        self.print(f"{title}: {pluralize(first.files_total, 'file')}, {human_bytes(first.size_total)}")
         self._rate = ProgressRate()
         self._rate.rate(first.size)
         self._watcher.begin(snapshot)
