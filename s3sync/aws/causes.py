@@ -138,6 +138,11 @@ DENIED = Cause(
     " require --acl or --sse",
     may_be_one_key=True,
 )
+DENIED_READING = replace(
+    DENIED,
+    advice="check the keys; they need s3:GetObject and s3:ListBucket there; where the requester pays, only the keys of"
+    " the bucket's owner can be used",
+)
 # An answer without a body gives no reason; a wrong clock looks the same there.
 DENIED_WITHOUT_REASON = replace(
     DENIED,

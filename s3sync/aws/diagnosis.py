@@ -73,7 +73,9 @@ _RULES = (
     _Rule(causes.KMS_DENIED, r"AccessDenied\w*", message=r"\bkms:"),
     _Rule(causes.FULL, r"\w*QuotaExceeded\w*|\w*StorageFull|InsufficientStorage\w*|507"),
     _Rule(causes.TOO_LARGE, r"413|EntityTooLarge|RequestEntityTooLarge"),
+    _Rule(causes.NOT_S3, r"511"),  # the login page of a network
     _Rule(causes.PROXY_LOGIN, r"407|ProxyAuthentication\w*"),
+    _Rule(causes.DENIED_READING, r"AccessDenied\w*", r"GetObject"),
     _Rule(causes.DENIED, r"AccessDenied\w*|AllAccessDisabled|AccountProblem|Unauthorized\w*"),
     _Rule(causes.DENIED_WITHOUT_REASON, r"403|401|Forbidden"),
 )
@@ -230,7 +232,7 @@ def are_credentials_missing(errors: Iterable[str]) -> bool:
 
 
 def may_be_page(errors: Iterable[str]) -> bool:
-    """Return whether a page may have answered: version 1 calls an answer 500 that it cannot parse, without S3's code."""
+    """Return whether a page may have answered: version 1 calls one that it cannot parse 500, without a code of S3."""
     return "500" in error_codes(errors)
 
 

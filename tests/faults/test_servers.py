@@ -576,7 +576,9 @@ def portal(status: int, page: bytes = PAGE, headers: Mapping[str, str] | None = 
         listening.shutdown()
 
 
-@pytest.mark.parametrize(("status", "error_id"), [(200, "s3.unreachable"), (407, "s3.proxy-authentication")])
+@pytest.mark.parametrize(
+    ("status", "error_id"), [(200, "s3.unreachable"), (407, "s3.proxy-authentication"), (511, "s3.unreachable")]
+)
 def test_a_page_instead_of_s3_ends_the_call_at_once(lab: Lab, tiny_run: Path, status: int, error_id: str) -> None:
     with portal(status) as url:
         result = lab.upload(tiny_run, env={"AWS_ENDPOINT_URL": url})
