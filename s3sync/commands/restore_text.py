@@ -25,10 +25,8 @@ def result_lines(result: restore.request.RestoreResult) -> list[str]:
         text = f"restored {printable(request.run_id)} but for {pluralize(len(result.failed), 'file')}"
         verdict = str(Notice(text, id="restore.failed"))
     else:
-        text = (
-            f"NOT restored: {count:,} of {pluralize(result.total_files, 'file')} are verified, and kept beside {where}"
-            " for the next call"
-        )
+        kept = f"{count:,} of {pluralize(result.total_files, 'file')} are verified, and kept beside {where}"
+        text = f"NOT restored: {kept} for the next call" if count else "NOT restored: no file is verified"
         verdict = str(Notice(text, id="restore.failed"))
     proofs = ", ".join(f"{number:,} by {how}" for how, number in sorted(result.proofs.items()))
     facts = [f"  in {where}, from {printable(request.url)}, in {human_seconds(result.seconds)}"]

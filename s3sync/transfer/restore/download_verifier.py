@@ -18,14 +18,14 @@ from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.record import Entry
 from s3sync.transfer.restore.session import RestoreSession
 
-_OTHER_BYTES = "differs from what the upload recorded"
+OTHER_BYTES = "differs from what the upload recorded"
 _NOT_DOWNLOADED = "not downloaded"
 
 
 class VerifiedDownloads(NamedTuple):
-    """What verified each file, by path, and why the others are not verified; `files` are as they were before that."""
+    """The proof of each file, by path, and why the others are not verified; `files` are as they were before that."""
 
-    verified: dict[str, str]
+    verified: dict[str, Proof]
     failed: dict[str, str]
     files: dict[str, LocalFile]
 
@@ -63,7 +63,7 @@ class DownloadVerifier:
             {file: item for file, item in seen.items() if file.path in hashed},
             {path: found.etag for path, found in hashed.items()},
         )
-        verified = {}
+        verified: dict[str, Proof] = {}
         for file in files:
             verdict = verdicts.get(file, "cannot be read on disk")
             if not isinstance(verdict, str):
@@ -71,7 +71,7 @@ class DownloadVerifier:
             if isinstance(verdict, str):
                 failed[file.path] = verdict
             else:
-                verified[file.path] = verdict.verified_by
+                verified[file.path] = verdict
         return VerifiedDownloads(verified, failed, {file.path: file for file in files})
 
     def _may_trust(self, _file: LocalFile, _seen: objects.RemoteObject) -> bool:
@@ -82,7 +82,7 @@ class DownloadVerifier:
         """Return the proof, or how the file differs from what a record says of it."""
         for entry in self._record.entries.get(file.path, ()):
             if why := self._why_other(file, proof, hashed, entry):
-                return f"{_OTHER_BYTES}: {entry.source} has {why}"
+                return f"{OTHER_BYTES}: {entry.source} has {why}"
         return proof
 
     def _why_other(self, file: LocalFile, proof: Proof, hashed: FileHashes, entry: Entry) -> str:

@@ -40,10 +40,10 @@ def move_into_place(
         is_new = is_whole and not present.kept
         failed = _move(plan, folder, received.verified, is_new=is_new, with_markers=with_markers)
     if is_whole and not failed:
-        verified_by = {**present.kept, **received.verified}
+        proofs = {**present.kept, **received.verified}
         if received.verified or folder.exists:
-            set_folder_times(request.target, plan.record.folders, verified_by, folder.folder_mode)
-        state_log.write_missing_logs(session, plan, verified_by, {**present.compared, **ready})
+            set_folder_times(request.target, plan.record.folders, proofs, folder.folder_mode)
+        state_log.write_missing_logs(session, plan, proofs, {**present.compared, **ready})
     return failed
 
 

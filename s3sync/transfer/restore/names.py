@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_ADVICE = "rename or delete it in S3"
 _MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
 _MAX_PATH_BYTES = 3800  # below the target; Linux takes 4,096 in all
 
@@ -32,10 +33,10 @@ def why_unusable(path: str) -> str:
 
 def find_unusable(paths: Iterable[str]) -> dict[str, str]:
     """Return the keys of a run, without its prefix, that cannot be restored as files, each with the reason."""
-    found = {path: why for path in paths if (why := why_unusable(path))}
+    found = {path: f"{why} ({_ADVICE})" for path in paths if (why := why_unusable(path))}
     usable = set(paths) - found.keys()
     folders = {folder for path in usable for folder in parents_of(path)}
-    found.update((path, "its key is also the folder of other keys") for path in usable & folders)
+    found.update((path, f"its key is also the folder of other keys ({_ADVICE})") for path in usable & folders)
     return found
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 PREFIX = ".s3sync-restore-"
 _MAX_NAME_BYTES = 100  # of the run, in the name of its private folder
 _SAME_NAME = "the name of another key is the same on this file system (restore to one that tells them apart)"
+_A_FOLDER = "a folder of this name is on disk (move it away)"
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755  # at most
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # EXDEV: AFS, of two folders
@@ -66,11 +68,22 @@ class PrivateFolder:
             status = os.lstat(self.path)
             is_private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
             if not stat.S_ISDIR(status.st_mode) or not (is_private or self._has_forced_modes(status)):
-                raise PermissionError(errno.EPERM, "it exists, and is not this user's private folder")
+                raise StateError(self._explain_foreign(status), id="restore.no-folder")
             if not self._lock():
                 raise BusyError(f"another restore writes to {printable(str(self.path))} (wait for it)", id="lock.busy")
             self.ready.mkdir(mode=0o755, exist_ok=True)
             self.arrivals.mkdir(mode=0o755, exist_ok=True)
+
+    def _explain_foreign(self, status: os.stat_result) -> str:
+        """Return why the folder cannot be used though it exists. One `sudo` may have left it."""
+        where = printable(str(self.path))
+        if stat.S_ISDIR(status.st_mode) and status.st_uid != os.geteuid():
+            whose, command = "it belongs to another user", ["sudo", "chown", "-R", str(os.geteuid()), str(self.path)]
+        elif stat.S_ISDIR(status.st_mode):
+            whose, command = "others can use it", ["chmod", "700", str(self.path)]
+        else:
+            whose, command = "it is not a folder", ["rm", str(self.path)]
+        return f"{where} exists, and is not this user's private folder: {whose} (`{printable(shlex.join(command))}`)"
 
     def _has_forced_modes(self, status: os.stat_result) -> bool:
         """Return whether the file system gives all files the owner or the mode of this folder, as CIFS and vfat do."""
@@ -165,7 +178,7 @@ class PrivateFolder:
         name, source = os.path.basename(path), self.ready / path
         if self._overwrite:
             if _is_folder(name, folder):
-                raise InTheWayError("a folder of this name is there")
+                raise InTheWayError(_A_FOLDER)
             os.rename(source, name, dst_dir_fd=folder)
             return
         try:
@@ -235,9 +248,40 @@ class OpenFolders:
                     _change_mode(self._open[folder], self._mode)
             except OSError as error:
                 if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                    raise InTheWayError(f"{printable(folder)} is a file or a link, not a folder") from None
+                    raise InTheWayError(_no_folder(folder)) from None
                 raise
         return self._open[folder]
+
+
+def find_blocked(target: Path, paths: Iterable[str]) -> dict[str, str]:
+    """Return the files that cannot be in the run folder, whatever is overwritten, each with what is in its way."""
+    folders: dict[str, str] = {"": ""}  # why no file can be in it
+
+    def why_blocked(folder: str) -> str:
+        if folder not in folders:
+            above = why_blocked(folder.rpartition("/")[0])
+            folders[folder] = above or (_no_folder(folder) if _is(target / folder, other_than=stat.S_ISDIR) else "")
+        return folders[folder]
+
+    found = {}
+    for path in paths:
+        if why := why_blocked(path.rpartition("/")[0]):
+            found[path] = why
+        elif _is(target / path, other_than=lambda mode: not stat.S_ISDIR(mode)):
+            found[path] = _A_FOLDER
+    return found
+
+
+def _no_folder(folder: str) -> str:
+    return f"{printable(folder)} on disk is a file or a link, not a folder (move it away)"
+
+
+def _is(path: Path, *, other_than: Callable[[int], bool]) -> bool:
+    """Return whether something is there, and is other than that."""
+    try:
+        return not other_than(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def size_on_disk(target: Path, path: str) -> int:

@@ -9,10 +9,10 @@ from s3sync.aws import destination as aws_destination
 from s3sync.aws.objects import RemoteObject
 from s3sync.errors import Notice, RunError
 from s3sync.runs import run_folder
-from s3sync.text import printable
+from s3sync.text import pluralize, printable
 from s3sync.transfer.batches import is_marker
 from s3sync.transfer.restore import names
-from s3sync.transfer.restore.record import Record, read_record
+from s3sync.transfer.restore.record import DELETED, Record, read_record
 from s3sync.transfer.restore.request import RestoreRequest
 from s3sync.transfer.restore.session import RestoreSession
 
@@ -53,6 +53,8 @@ def make_plan(session: RestoreSession) -> RestorePlan:
     folder_marks = {path for path in files if path.endswith(_FOLDER_MARK) and not remote[path].size}
     files -= folder_marks - record.entries.keys()
     missing = {path: record.why_missing(path) for path in record.entries.keys() - files}
+    if not files:
+        raise RunError(_nothing_there(request, record), id="restore.not-in-s3")
     unusable = names.find_unusable(files)
     chosen = _choose(request, files | missing.keys())
     return RestorePlan(
@@ -61,6 +63,13 @@ def make_plan(session: RestoreSession) -> RestorePlan:
         unusable={path: why for path, why in sorted({**missing, **unusable}.items()) if path in chosen},
         record=record,
     )
+
+
+def _nothing_there(request: RestoreRequest, record: Record) -> str:
+    what = f"nothing of {printable(request.run_id)} is in {printable(request.url)}"
+    if not record.entries:
+        return f"{what} (check --bucket and --remote-path)"
+    return f"{what}, though {record.sources[0]} names {pluralize(len(record.entries), 'file')} ({DELETED})"
 
 
 def _warn_without_marker(session: RestoreSession, record: Record, remote: Mapping[str, RemoteObject]) -> None:
@@ -73,11 +82,6 @@ def _warn_without_marker(session: RestoreSession, record: Record, remote: Mappin
 
 def _choose(request: RestoreRequest, paths: set[str]) -> set[str]:
     """Return the files that are wanted. A part of a run never has a completion marker: it would look whole."""
-    if not paths:
-        raise RunError(
-            f"nothing of {printable(request.run_id)} is in {printable(request.url)} (check --bucket and --remote-path)",
-            id="restore.not-in-s3",
-        )
     if not request.parts:
         return paths
     chosen = {

@@ -13,6 +13,7 @@ from s3sync.aws import causes
 from s3sync.delays import DELAYS
 from s3sync.errors import StateError, explained
 from s3sync.runs import LocalFile
+from s3sync.state import Proof
 from s3sync.text import printable
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.restore.cutting import cut_into_batches
@@ -30,12 +31,12 @@ _MAX_FUTILE_BATCHES = 3  # in a row without an arrived file: S3 gives none
 
 @dataclass(slots=True)
 class Received:
-    """The files that were received so far: `verified` says by path what verified each. Paths are relative to the run.
+    """The files that were received so far: `verified` has the proof of each. Paths are relative to the run folder.
 
     If `cause` is set, further downloads would fail, too, and `cause_text` is what the AWS CLI printed about it.
     """
 
-    verified: dict[str, str] = field(default_factory=dict)
+    verified: dict[str, Proof] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     frozen: set[str] = field(default_factory=set)
     size: int = 0  # bytes of the verified files
@@ -87,9 +88,9 @@ def _keep_verified(
         return
     with contextlib.closing(DownloadVerifier(session, plan, folder.ready)) as verifier:
         verdicts = verifier.verify(present)
-    for path, how in verdicts.verified.items():
+    for path, proof in verdicts.verified.items():
         folder.finish(path, plan.record.mtime_ns(path))
-        receiver.add_verified(path, how)
+        receiver.add_verified(path, proof)
     for path in verdicts.failed:
         folder.drop(path)
 
@@ -116,6 +117,7 @@ class Receiver:
         self._concurrency = session.share.background_concurrency()
         self._unreachable = ""  # what the last batch said, if it could not reach S3
         self._futile = 0  # batches in a row of which nothing arrived
+        self._last_cause: tuple[causes.Cause | None, str] = None, ""
         self._files_total, self._size_total = len(expected), plan.size_of(expected)
 
     def snapshot(self) -> Snapshot:
@@ -143,6 +145,8 @@ class Receiver:
                 return
         if self._unreachable:
             received.cause, received.cause_text = causes.UNREACHABLE, self._unreachable
+        elif not received.verified and self._futile:  # one error says more than the same one for each file
+            received.cause, received.cause_text = self._last_cause
 
     def _receive_once(self, paths: Sequence[str]) -> None:
         files = [LocalFile(path, self._plan.remote[path].size, 0) for path in paths]
@@ -179,11 +183,11 @@ class Receiver:
         """Move the files of a batch that are verified to `ready`, and drop the others."""
         paths = [file.path for file in outcome.batch.files if file.path not in outcome.frozen]
         verdicts = self._verifier.verify(paths)
-        for path, how in verdicts.verified.items():
+        for path, proof in verdicts.verified.items():
             if why := self._folder.accept(path, self._plan.record.mtime_ns(path)):
                 self.received.failed[path] = why
             else:
-                self.add_verified(path, how)
+                self.add_verified(path, proof)
         for path, why in verdicts.failed.items():
             self._folder.drop(path)
             error = outcome.error_of(path)
@@ -192,9 +196,9 @@ class Receiver:
         for path in outcome.frozen:
             self.received.failed.pop(path, None)  # an error of an earlier try no longer counts
 
-    def add_verified(self, path: str, how: str) -> None:
+    def add_verified(self, path: str, proof: Proof) -> None:
         """Count a file as verified."""
-        self.received.verified[path] = how
+        self.received.verified[path] = proof
         self.received.failed.pop(path, None)
         self.received.size += self._plan.remote[path].size
 
@@ -203,6 +207,7 @@ class Receiver:
         self._futile = self._futile + 1 if len(outcome.errors) == len(outcome.batch.files) else 0
         received = self.received
         self._unreachable = outcome.unreachable
+        self._last_cause = outcome.cause, outcome.cause_text
         received.is_disk_full = received.is_disk_full or outcome.is_disk_full
         is_too_often = self._futile >= _MAX_FUTILE_BATCHES * self._concurrency.size
         if outcome.cause and (is_too_often or not outcome.cause.may_be_one_key):

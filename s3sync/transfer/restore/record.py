@@ -22,6 +22,7 @@ _MAX_BYTES = 512 * 1024 * 1024  # of a completion object; a million files have 2
 _MANIFEST_HEADER = "path\tsize\tmd5\tetag\tkey"
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+DELETED = "if it was deleted, a versioned bucket still has it below a delete marker"
 _ADVICE = "--no-record restores without it"
 
 
@@ -64,7 +65,7 @@ class Record:
 
     def why_missing(self, path: str) -> str:
         """Return why a file that is not in S3 is expected there."""
-        return f"not in S3, though {self.entries[path][0].source} names it"
+        return f"not in S3, though {self.entries[path][0].source} names it ({DELETED})"
 
 
 def read_record(request: RestoreRequest, aws: client.AwsCli, remote: Mapping[str, RemoteObject]) -> Record:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from s3sync.aws import thaw
 from s3sync.delays import DELAYS
-from s3sync.errors import BusyError, StateError, UsageError
+from s3sync.errors import BusyError, Notice, StateError, UsageError
 from s3sync.mounts import mount_of
+from s3sync.runs import off_limits
 from s3sync.state import lock
 from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import pluralize, printable
@@ -58,7 +59,15 @@ def preview(request: RestoreRequest, runtime: Runtime) -> RestorePreview:
         listed = (session.thawing.listed_states(archived) if archived else None) or {}
         tiered = [path for path in plan.wanted if thaw.may_be_in_archive_tier(plan.remote[path])]
         in_tiers = session.thawing.tiered_states(tiered)
+        _warn_of_unwritable(request, runtime)
     return make_preview(request, plan, {path: item.state for path, item in listed.items()}, in_tiers)
+
+
+def _warn_of_unwritable(request: RestoreRequest, runtime: Runtime) -> None:
+    parent = request.target.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        text = f"this user cannot write to {printable(str(parent))} (give another --local-path)"
+        runtime.display.print(Notice(text, id="restore.no-folder").line)
 
 
 def _require_usable_target(target: Path) -> None:
@@ -67,6 +76,12 @@ def _require_usable_target(target: Path) -> None:
         raise UsageError(
             f"no such folder: {printable(str(target.parent))} (mount or create it, or give another --local-path)",
             id="usage.no-restore-folder",
+        )
+    if around := off_limits.find_enclosing_folder(target.parent):
+        raise UsageError(
+            f"{printable(str(target))} would be inside the run folder {printable(around)} (give the folder that run"
+            " folders lie in as --local-path)",
+            id="usage.restore-into-run",
         )
     if os.path.lexists(target) and not target.is_dir():
         raise UsageError(
@@ -135,7 +150,7 @@ def _restore_once(session: RestoreSession, folder: PrivateFolder) -> RestoreResu
         request=request,
         total_files=len(plan.wanted) + len(plan.unusable),
         total_size=plan.size_of(plan.wanted),
-        verified_by={**present.kept, **received.verified},
+        verified_by={path: proof.verified_by for path, proof in {**present.kept, **received.verified}.items()},
         kept=frozenset(present.kept),
         restored_size=received.size,
         failed=dict(sorted(failed.items())),

@@ -19,13 +19,12 @@ from s3sync.transfer.restore.session import RestoreSession
 
 
 def write_missing_logs(
-    session: RestoreSession, plan: RestorePlan, verified_by: Mapping[str, str], seen: Mapping[str, LocalFile | None]
+    session: RestoreSession, plan: RestorePlan, proofs: Mapping[str, Proof], seen: Mapping[str, LocalFile | None]
 ) -> None:
     """Write the logs of a whole restored run and its analyses, each if there is none; the caller holds the run's lock.
 
     What has no completion marker gets none: another machine may still be uploading it.
-    `verified_by` says for each file what verified it, and `seen` how it was then: one that has changed since does not
-    count.
+    `proofs` are those of all files, and `seen` says how each was then: one that has changed since does not count.
     A folder that contains other files gets no log, since they still have to be uploaded. Raises StateError, RunError,
     LeaseLostError.
     """
@@ -40,7 +39,7 @@ def write_missing_logs(
                 except BusyError:
                     continue  # its upload writes the log
             if store.load(set_aside=False) == (None, ()):
-                _write_log(store, run, plan, verified_by, seen)
+                _write_log(store, run, plan, proofs, seen)
 
 
 def _open_runs(request: RestoreRequest) -> Iterator[Run]:
@@ -56,15 +55,15 @@ def _write_log(
     store: StateStore,
     run: Run,
     plan: RestorePlan,
-    verified_by: Mapping[str, str],
+    found: Mapping[str, Proof],
     seen: Mapping[str, LocalFile | None],
 ) -> None:
     remote, folders = plan.remote, plan.record.folders
     watched = changes.read_marks(run)
     below = f"{run.path.relative_to(run.root)}/" if run.parent_run else ""
-    paths = [path.removeprefix(below) for path in _paths_of(run, verified_by, below)]
+    paths = [path.removeprefix(below) for path in _paths_of(run, found, below)]
     proofs = {
-        path: Proof.of(file, remote[below + path].etag, verified_by[below + path])
+        path: Proof.of(file, found[below + path].etag, found[below + path].verified_by)
         for path, file in local_files.restat_all(run, sorted(paths)).items()
         if file and file == _in_folder(seen.get(below + path), path)
     }
