@@ -92,6 +92,8 @@ def _target(args: argparse.Namespace, name: str, recorded: str = "") -> Path:
     Raises UsageError.
     """
     run_id = os.path.basename(os.path.abspath(name))
+    if not run_id:
+        raise UsageError(f"{printable(name)} is not a run (give its name)", id="usage.no-run")
     if args.local_path is not None:
         return Path(os.path.abspath(args.local_path)) / run_id
     if "/" not in name and not recorded:

@@ -110,6 +110,8 @@ def _missing_run_advice(args: argparse.Namespace) -> str:
     """Return how to give the run. --exclude-patterns may have taken it as a pattern."""
     if getattr(args, "exclude_patterns", None) and os.path.isdir(args.exclude_patterns[-1]):
         return f": --exclude-patterns took {printable(args.exclude_patterns[-1])} as a pattern (put the run before it)"
+    if has_url(args):
+        return f" (put it before the URL, without its name at the end: s3sync {args.command} RUN s3://B/PATH)"
     return f" (s3sync {args.command} RUN --bucket B)"
 
 

@@ -130,3 +130,10 @@ def test_a_preview_says_that_the_folder_cannot_be_written(lab: Lab, saved: Path,
     argv += ["--log_dir", str(lab.log_dir), "--aws_command", lab.aws, "--dry-run"]
     ended = subprocess.run(argv, env=lab.env, capture_output=True, text=True, check=False)
     assert (ended.returncode, error_ids(ended.stderr)) == (0, ["restore.no-folder"]), ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("command", ["upload", "verify", "restore"])
+def test_a_url_without_a_run_says_where_the_run_goes(lab: Lab, tiny_run: Path, command: str) -> None:
+    result = lab.run(command, f"s3://{BUCKET}/{tiny_run.name}")
+    assert (result.code, result.error_ids) == (2, ["usage.no-run"]), result.err
+    assert f"s3sync {command} RUN s3://B/PATH" in result.err

@@ -32,6 +32,8 @@ class Part:
 
 def parse_part(text: str) -> Part:
     """Return the part of a run with this name or pattern. Raises UsageError."""
+    if not text:  # a pattern that is found in every path
+        raise UsageError("--only is empty (is a variable not set?)", id="usage.bad-part")
     if named := _PARTS_BY_NAME.get(text.lower()):
         return Part(text, lambda _run_id, path: named(path))
     if numbered := _NUMBERED.fullmatch(text.lower()):

@@ -68,7 +68,7 @@ def make_plan(session: RestoreSession) -> RestorePlan:
 def _nothing_there(request: RestoreRequest, record: Record) -> str:
     what = f"nothing of {printable(request.run_id)} is in {printable(request.url)}"
     if not record.entries:
-        return f"{what} (check --bucket and --remote-path)"
+        return f"{what} (check the run's name, --bucket and --remote-path)"
     return f"{what}, though {record.sources[0]} names {pluralize(len(record.entries), 'file')} ({DELETED})"
 
 

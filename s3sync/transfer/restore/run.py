@@ -12,7 +12,7 @@ from s3sync.aws import thaw
 from s3sync.delays import DELAYS
 from s3sync.errors import BusyError, Notice, StateError, UsageError
 from s3sync.mounts import mount_of
-from s3sync.runs import off_limits
+from s3sync.runs import local_files, off_limits
 from s3sync.state import lock
 from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import pluralize, printable
@@ -72,6 +72,11 @@ def _warn_of_unwritable(request: RestoreRequest, runtime: Runtime) -> None:
 
 def _require_usable_target(target: Path) -> None:
     """Raise UsageError if the run cannot appear there. Its parent must exist: it may be a disk that is not mounted."""
+    if local_files.is_analysis(f"{target.parent.name}/{target.name}"):
+        raise UsageError(
+            f"{printable(str(target))} is the place of an analysis (give its run, with --only analysis={target.name})",
+            id="usage.restore-into-run",
+        )
     if not target.parent.is_dir():
         raise UsageError(
             f"no such folder: {printable(str(target.parent))} (mount or create it, or give another --local-path)",
