@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -35,14 +36,20 @@ def without_override() -> tuple[str, ...]:
     """Return the argv before a command that makes file modes bind it; skip the test where root cannot be bound."""
     if os.geteuid() != 0:
         return ()
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        pytest.skip("root ignores file modes, and there is no setpriv to change that")
-    before = (setpriv, *_WITHOUT_OVERRIDE)
-    tried = subprocess.run((*before, "true"), capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"root ignores file modes, and setpriv cannot change that: {tried.stderr.strip()}")
+    before = (shutil.which("setpriv") or "setpriv", *_WITHOUT_OVERRIDE)
+    if why := _why_no_setpriv(before):
+        pytest.skip(f"root ignores file modes, and {why}")
     return before
+
+
+@cache
+def _why_no_setpriv(argv: tuple[str, ...]) -> str:
+    """Empty if it can run a command."""
+    try:
+        tried = subprocess.run((*argv, "true"), capture_output=True, text=True, check=False)
+    except OSError:
+        return "there is no setpriv to change that"
+    return f"setpriv cannot change that: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 OTHER_USER = 65534  # nobody, in every distribution

@@ -9,7 +9,8 @@ import pkgutil
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -37,12 +38,16 @@ LAYERS = [
 ]
 LEVELS = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
-MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_bytes())
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
 MAX_PUBLIC_NAMES = 12
-ROOMS = sorted(MODULES.keys() - {"__init__"})
+
+
+@cache  # not on import: every worker imports every test
+def parsed_modules() -> Mapping[str, ast.Module]:
+    """All modules of the program, by name."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_bytes())
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
 
 
 def package_of(room: str) -> str:
@@ -66,21 +71,21 @@ def calls_in(tree: ast.Module) -> Iterator[str]:
 
 
 def callers_of(*names: str) -> set[str]:
-    return {room for room, tree in MODULES.items() if not set(names).isdisjoint(calls_in(tree))}
+    return {room for room, tree in parsed_modules().items() if not set(names).isdisjoint(calls_in(tree))}
 
 
 def test_every_package_has_its_place() -> None:
     assert sorted(LEVELS) == sorted(["root", *PACKAGES])
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_no_module_imports_from_a_package_above_its_own(room: str) -> None:
-    names = [name.split(".") for name in imported_by(MODULES[room])]
-    used = {name[1] if name[1] in PACKAGES else "root" for name in names if name[0] == "s3sync"}
-    here = package_of(room)
-    wrong = {(here, other) for other in used if other != here and LEVELS[other] >= LEVELS[here]}
-    assert room == "__main__" or not wrong
-    assert all(name[0] for name in names), "no relative imports"
+def test_no_module_imports_from_a_package_above_its_own() -> None:
+    for room, tree in parsed_modules().items():
+        names = [name.split(".") for name in imported_by(tree)]
+        used = {name[1] if name[1] in PACKAGES else "root" for name in names if name[0] == "s3sync"}
+        here = package_of(room)
+        wrong = {other for other in used if other != here and LEVELS[other] >= LEVELS[here]}
+        assert room == "__main__" or not wrong, room
+        assert all(name[0] for name in names), f"no relative imports: {room}"
 
 
 def public_names(package: str) -> list[str]:
@@ -88,17 +93,17 @@ def public_names(package: str) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_package_is_used_by_its_public_names(room: str) -> None:
+def test_a_package_is_used_by_its_public_names() -> None:
     """So is a package inside a package, by the other packages."""
-    for name in imported_by(MODULES[room]):
-        _, package, *rest = [*name.split("."), ""]
-        if not name.startswith("s3sync.") or package not in PACKAGES or package in (package_of(room), "commands"):
-            continue
-        path = f"s3sync.{package}"
-        while rest[0] and (PACKAGE.parent / path.replace(".", "/") / "__init__.py").exists():
-            assert rest[0] in public_names(path), name
-            path = f"{path}.{rest.pop(0)}"
+    for room, tree in parsed_modules().items():
+        for name in imported_by(tree):
+            _, package, *rest = [*name.split("."), ""]
+            if not name.startswith("s3sync.") or package not in PACKAGES or package in (package_of(room), "commands"):
+                continue
+            path = f"s3sync.{package}"
+            while rest[0] and (PACKAGE.parent / path.replace(".", "/") / "__init__.py").exists():
+                assert rest[0] in public_names(path), (room, name)
+                path = f"{path}.{rest.pop(0)}"
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*/__init__.py")), ids=lambda path: path.parent.name)
@@ -110,7 +115,9 @@ def test_a_package_has_few_public_names(path: Path) -> None:
 
 def test_only_one_module_starts_processes() -> None:
     users = {
-        room for room, tree in MODULES.items() if {"subprocess", "pty"} & {n.split(".")[0] for n in imported_by(tree)}
+        room
+        for room, tree in parsed_modules().items()
+        if {"subprocess", "pty"} & {n.split(".")[0] for n in imported_by(tree)}
     }
     assert users == {"processes"}
     others = re.compile(r"os\.(system|popen|exec\w+|spawn\w+|posix_spawn\w*|fork\w*)|eval|exec")
@@ -118,12 +125,12 @@ def test_only_one_module_starts_processes() -> None:
         "__main__": ["os.execv"],  # the program itself, again
         "aws.fork_server": ["os.fork", "os.fork"],  # in a process of the AWS CLI
     }
-    for room, tree in MODULES.items():
+    for room, tree in parsed_modules().items():
         assert [call for call in calls_in(tree) if others.fullmatch(call)] == allowed.get(room, []), room
 
 
 def test_no_process_has_a_shell() -> None:
-    for tree in MODULES.values():
+    for tree in parsed_modules().values():
         for node in ast.walk(tree):
             assert not (isinstance(node, ast.keyword) and node.arg == "shell")
 
@@ -131,7 +138,7 @@ def test_no_process_has_a_shell() -> None:
 def test_only_one_module_writes_state() -> None:
     users = {
         room
-        for room, tree in MODULES.items()
+        for room, tree in parsed_modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and node.value == "uploads"
     }
@@ -145,7 +152,9 @@ def test_only_one_module_brings_bytes_to_the_disk() -> None:
 def test_only_one_module_deletes_what_is_not_ours() -> None:
     """Those that delete at all, and by which means: files and folders that this program made, but for `removal`."""
     deleting = re.compile(r"(.*\.)?(unlink|rmdir|rmtree|remove|removedirs|send2trash|delete_run)")
-    callers = {room: {call for call in calls_in(tree) if deleting.fullmatch(call)} for room, tree in MODULES.items()}
+    callers = {
+        room: {call for call in calls_in(tree) if deleting.fullmatch(call)} for room, tree in parsed_modules().items()
+    }
     assert {room: calls for room, calls in callers.items() if calls} == {
         "slurm.work_folder": {"(self.path / 'job.json').unlink", "shutil.rmtree"},
         "slurm.broken_nodes": {"_path(log_dir, node).unlink"},
@@ -166,7 +175,7 @@ def test_only_one_module_deletes_what_is_not_ours() -> None:
 
 
 def test_what_is_deleted_is_named_relative_to_an_open_folder() -> None:
-    calls = [node for node in ast.walk(MODULES["cleanup.delete"]) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(parsed_modules()["cleanup.delete"]) if isinstance(node, ast.Call)]
     for call in calls:
         if ast.unparse(call.func) in ("os.unlink", "os.rmdir", "os.stat"):
             assert "dir_fd" in {keyword.arg for keyword in call.keywords}, ast.unparse(call)
@@ -174,13 +183,17 @@ def test_what_is_deleted_is_named_relative_to_an_open_folder() -> None:
 
 def test_only_the_boundary_exits() -> None:
     assert callers_of("sys.exit", "exit", "quit") == {"__main__"}
-    raisers = {room for room, tree in MODULES.items() if "SystemExit" in ast.unparse(tree)}
+    raisers = {room for room, tree in parsed_modules().items() if "SystemExit" in ast.unparse(tree)}
     assert raisers <= {"commands.boundary", "aws.fork_server"}, "the latter is a part of the AWS CLI"
 
 
 def test_only_the_boundary_and_the_plain_display_print() -> None:
     assert callers_of("print") <= {"commands.output", "transfer.displays"}
-    writes = {room for room, tree in MODULES.items() if {"sys.stdout.write", "sys.stderr.write"} & set(calls_in(tree))}
+    writes = {
+        room
+        for room, tree in parsed_modules().items()
+        if {"sys.stdout.write", "sys.stderr.write"} & set(calls_in(tree))
+    }
     assert writes <= {"config.__main__"}  # prints the schema
 
 
@@ -199,26 +212,30 @@ def is_all_right(call: ast.Call) -> bool:
     return given.get("ok") == "True" and "warning" not in given
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_problem_and_warning_has_an_id(room: str) -> None:
-    calls = [node for node in ast.walk(MODULES[room]) if isinstance(node, ast.Call)]
-    made = [call for call in calls if ast.unparse(call.func).rpartition(".")[2] in WITH_ID]
-    assert [ast.unparse(call) for call in made if not has_id(call) and not is_all_right(call)] == []
+def all_calls() -> Iterator[tuple[str, str, ast.Call]]:
+    """Every call with its module, and what is called."""
+    for room, tree in parsed_modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                yield room, ast.unparse(node.func), node
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_line_that_is_logged_as_a_warning_shows_its_id(room: str) -> None:
-    calls = [node for node in ast.walk(MODULES[room]) if isinstance(node, ast.Call)]
-    logged = [call for call in calls if re.fullmatch(r"LOG\.(warning|error|critical)", ast.unparse(call.func))]
-    texts = [" ".join(map(ast.unparse, call.args)) for call in logged]
-    assert [text for text in texts if not re.search(r"text_with_id|Notice\(|\bnotice\b", text)] == []
+def test_every_problem_and_warning_has_an_id() -> None:
+    made = [(room, call) for room, function, call in all_calls() if function.rpartition(".")[2] in WITH_ID]
+    assert [(room, ast.unparse(call)) for room, call in made if not has_id(call) and not is_all_right(call)] == []
+
+
+def test_every_line_that_is_logged_as_a_warning_shows_its_id() -> None:
+    logged = [each for each in all_calls() if re.fullmatch(r"LOG\.(warning|error|critical)", each[1])]
+    texts = [(room, " ".join(map(ast.unparse, call.args))) for room, _, call in logged]
+    assert [text for text in texts if not re.search(r"text_with_id|Notice\(|\bnotice\b", text[1])] == []
 
 
 def test_only_a_notice_becomes_a_warning_on_the_screen() -> None:
     """So that every warning has an id; the others only read the word."""
     constants = {
         room
-        for room, tree in MODULES.items()
+        for room, tree in parsed_modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and str(node.value).startswith("warning: ")
     }
@@ -250,9 +267,8 @@ def undocumented(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
             yield f"{name}.{child.name}"
 
 
-@pytest.mark.parametrize("room", ["__init__", *ROOMS])
-def test_everything_public_says_what_it_is_for(room: str) -> None:
-    assert list(undocumented(MODULES[room], room)) == []
+def test_everything_public_says_what_it_is_for() -> None:
+    assert [name for room, tree in parsed_modules().items() for name in undocumented(tree, room)] == []
 
 
 def test_all_modules_can_be_imported() -> None:
@@ -323,10 +339,12 @@ def test_a_line_without_a_command_is_wrong_usage(capsys: pytest.CaptureFixture[s
     assert "\ncommands:\n" in capsys.readouterr().err, "with all that there is"
 
 
-@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
-def test_tests_import_helpers_and_no_other_tests(path: Path) -> None:
-    imported = imported_by(ast.parse(path.read_bytes()))
-    assert [name for name in imported if re.match(r"tests\.(?!helpers\b)|\.", name)] == []
+def test_tests_import_helpers_and_no_other_tests() -> None:
+    other = re.compile(
+        r"^ *(?:from tests(?:\.| import )(?!helpers\b)|import tests\.(?!helpers\b)|from \.).*", re.MULTILINE
+    )
+    found = {path: other.findall(path.read_text()) for path in TESTS.rglob("*.py")}
+    assert {path: lines for path, lines in found.items() if lines} == {}
 
 
 def test_every_promise_names_a_test_of_the_default_tier() -> None:

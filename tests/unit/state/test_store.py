@@ -359,8 +359,7 @@ LOAD = """
 import sys
 from pathlib import Path
 from s3sync.errors import StateError
-from s3sync.state.lock import hold
-from tests.unit.state.test_store import store_for
+from tests.helpers.state_logs import store_for
 try:
     print(store_for(Path(sys.argv[1])).load())
 except StateError as error:
@@ -722,8 +721,7 @@ WRITE = """
 import resource, sys
 from pathlib import Path
 from s3sync.errors import StateError
-from s3sync.state.lock import hold
-from tests.unit.state.test_store import finished, proofs_of, state_of, store_for
+from tests.helpers.state_logs import state_of, store_for
 root, step, obstacle = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 store, small, big = store_for(root), state_of(root, "a"), state_of(root, *map(str, range(1000)))
 if step in ("record", "save", "finish") and obstacle == "full":
