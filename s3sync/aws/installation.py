@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 
 from s3sync.errors import AwsError
 from s3sync.text import printable
@@ -36,9 +35,11 @@ def find_aws(command: str | None, environ: Mapping[str, str]) -> str:
 
 def packaged_version(path: str) -> str:
     """Return the version of an `aws` that is a package of this Python, e.g. `aws-cli/1.46.3`; empty for any other."""
-    with contextlib.suppress(OSError, metadata.PackageNotFoundError), open(path, "rb") as script:
+    with contextlib.suppress(OSError, ImportError), open(path, "rb") as script:
         interpreter = os.fsdecode(script.readline(_MAX_SHEBANG).removeprefix(b"#!").strip())
         is_ours = os.path.dirname(interpreter) == os.path.dirname(path) == os.path.dirname(sys.executable)
         if is_ours and os.access(interpreter, os.X_OK):
+            from importlib import metadata  # takes 10 ms, and only an `aws` beside this Python needs it
+
             return f"aws-cli/{metadata.version('awscli')}"
     return ""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from s3sync import logs
 from s3sync.commands import locations, options, output
@@ -24,6 +21,9 @@ from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.state import log_dir
 from s3sync.text import printable
 from s3sync.transfer import displays
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 USAGE = "[--config FILE] [--dry-run] [--json]"
 DESCRIPTION = "Upload every new run that is complete. This is what cron runs."
@@ -82,13 +82,15 @@ def _scan(args: argparse.Namespace, config: Config, stop: StopRequest) -> ScanRe
         return load_config(locations.config_path(args), os.environ)
 
     if sys.stderr.isatty():
-        return scan.run_scan(config, os.environ, stop, displays.LiveBoard(sys.stderr).display, load)
+        return scan.run_scan(config, os.environ, stop, displays.live_board(sys.stderr).display, load)
     lines = logs.LogStream(scan.LOG)
     return scan.run_scan(config, os.environ, stop, lambda name: displays.Lines(lines, name=name), load)
 
 
 def dry_run_tables(result: ScanResult) -> list[Table]:
     """Return a table of the runs that a scan would upload, and one of the others with the reasons."""
+    from rich.text import Text
+
     due = run_table("Would upload", result.runs, "To", "Files", "Size")
     rest = run_table("Would not", result.runs, "Why")
     to_do = order.work_list(result.runs)

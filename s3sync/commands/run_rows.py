@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import Any
-
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from s3sync.inventory import RunStatus
 from s3sync.text import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _NAME_WIDTH = 40
 _CALENDAR = (-62_000_000_000, 253_370_000_000)  # seconds since the epoch: the years 5 to 9998
@@ -17,6 +18,8 @@ _CALENDAR = (-62_000_000_000, 253_370_000_000)  # seconds since the epoch: the y
 
 def run_table(first: str, runs: Sequence[RunStatus], *others: str) -> Table:
     """Return an empty table whose first column is wide enough for the names of the runs, which people copy."""
+    from rich.table import Table  # only what people read is a table, and importing it takes a tenth of a start
+
     shown = Table(box=None, pad_edge=False, header_style="bold")
     longest = max((len(printable(run.run.root.name)) for run in runs), default=0)
     shown.add_column(first, min_width=min(longest, _NAME_WIDTH))

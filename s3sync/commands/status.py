@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from s3sync.commands import locations, options, output, run_argument
 from s3sync.commands.overview import Overview, Row, load_overview
@@ -18,6 +15,9 @@ from s3sync.config import Config
 from s3sync.errors import EXIT_DONE, EXIT_FAILED
 from s3sync.inventory import RunStatus, restores, states
 from s3sync.text import human_bytes, printable, to_iso
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 USAGE = "[RUN ...] [--config FILE] [--json]"
 DESCRIPTION = "Show all runs: their state and the reason."
@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 def table(rows: Sequence[Row]) -> Table:
     """Return the table of all runs for a terminal of 80 columns: three or four lines each."""
+    from rich.text import Text
+
     shown = run_table("Run", [row.run for row in rows], "State", "Files", "When")
     shown.columns[0].width = max(shown.columns[0].min_width or 0, _LEAST_WIDTH)  # so that it is the reason that folds
     for row in rows:

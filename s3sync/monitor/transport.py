@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import queue
-import ssl
 import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from s3sync import __version__
 
@@ -64,7 +62,10 @@ def _post(url: str, body: str, content_type: str, timeout: float) -> str:
 
 def _pool(scheme: str, host: str) -> PoolManager:
     """Return a connection pool that uses the proxy and the certificates of the environment, as other programs do."""
-    import urllib3.util  # takes 50 ms, and most scans send nothing
+    import ssl  # these take 100 ms, and most scans send nothing
+    from urllib.request import getproxies, proxy_bypass
+
+    import urllib3.util
 
     context = ssl.create_default_context()  # as in urllib: SSL_CERT_FILE, or the system's certificates
     proxy = "" if proxy_bypass(host.rpartition("@")[2]) else getproxies().get(scheme, "")

@@ -21,6 +21,7 @@ from s3sync.transfer.request.hook import Hook
 from tests.helpers.lab import BUCKET, Lab, argv_of, is_running, kill_family
 from tests.helpers.promise import put_order
 from tests.helpers.s3server import Fault, S3Server
+from tests.helpers.waiting import wait_until
 
 
 @pytest.fixture
@@ -224,8 +225,7 @@ def test_a_command_that_is_ended_leaves_no_background_process(tmp_path: Path) ->
 
 def stop_when_written(path: Path, stop: StopRequest) -> None:
     """Ask for the end as soon as the file has content."""
-    while not (path.exists() and path.read_text().strip()):
-        threading.Event().wait(0.01)
+    wait_until(lambda: path.exists() and path.read_text().strip())
     stop.request(signal.SIGINT)
 
 
@@ -239,6 +239,7 @@ def test_a_command_that_outlives_a_killed_call_is_not_run_beside_itself(
     config: dict[str, Any] = {"entry": {"on_complete": [str(program)]}}
     with lab.start("monitor", "--config", lab.config_for(tiny_run, **config)) as scan:
         ready.open().close()  # it is at work
+        wait_until(lambda: [path for path in lab.log_dir.rglob("*.on_complete") if path.read_bytes()])  # with its name
         scan.kill()
     pid = calls_of(program)[0]["pid"]
 

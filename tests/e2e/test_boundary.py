@@ -201,10 +201,20 @@ def test_an_ignored_interrupt_stays_ignored(lab: Lab) -> None:
 
 
 def test_modules_that_are_missing_are_reported(lab: Lab) -> None:
-    code, _, err = ended("sys.modules['rich'] = None", lab, "--help")
+    code, _, err = ended("sys.modules['psutil'] = None", lab, "--help")
     assert (code, error_ids(err)) == (1, ["internal.incomplete-installation"])
-    assert (err.startswith("s3sync: "), "rich" in err) == (True, True), err
+    assert (err.startswith("s3sync: "), "psutil" in err) == (True, True), err
     assert err.count("\n") == 1
+
+
+def test_what_takes_long_to_import_is_imported_only_where_it_is_needed(lab: Lab, tiny_run: Path) -> None:
+    """Not for an upload or a scan without a terminal that reports nothing, nor for JSON."""
+    missing = "sys.modules.update(dict.fromkeys(('jinja2', 'prometheus_client', 'rich', 'ssl', 'urllib3')))"
+    config = ("--config", lab.config_for(tiny_run))
+    upload = lab.upload_argv(tiny_run, "--aws_command", lab.aws)
+    assert ended(f"{missing}\nsys.modules['pydantic'] = None", lab, *upload)[0] == 0
+    for argv in (("monitor", *config), ("status", *config, "--json")):
+        assert ended(missing, lab, *argv)[0] == 0
 
 
 # A second Ctrl-C

@@ -27,7 +27,8 @@ from s3sync.aws.launcher import Launcher
 from s3sync.config import load_config
 from s3sync.monitor.notify import Channels, recipients_of
 from s3sync.signals import StopRequest
-from s3sync.transfer.displays import Display, Lines, LiveBoard
+from s3sync.transfer.displays import Display, Lines
+from s3sync.transfer.live_board import LiveBoard
 from tests.helpers.hooks import Hooks
 from tests.helpers.lab import AWS_V1, BUCKET, FakeAws, Lab, Result, tree
 from tests.helpers.s3server import S3Server

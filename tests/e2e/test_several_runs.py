@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.lab import BUCKET, Lab, kill_family, tree
 from tests.helpers.s3server import Fault, Request, S3Server
 from tests.helpers.thaw_logs import date_back
+from tests.helpers.waiting import wait_until
 
 LOOKS = {"scan_looks": 0.1}
 
@@ -45,13 +46,13 @@ def monitor(lab: Lab, run: Path, **keys: Any) -> Popen[str]:
 
 
 def wait_until_completed(lab: Lab, *runs: Path) -> None:
-    """Wait until the state logs say so; each look takes a process, so nothing spins."""
-    for _ in range(200):
-        argv = ("status", "--config", str(lab.root / "scan.json"), "--json")
-        states = {run["run_id"]: run["state"] for run in lab.run(*argv).json["runs"]}
-        if all(states.get(run.name) == "uploaded" for run in runs):
-            return
-    raise TimeoutError(states)
+    """Wait until the state logs say so."""
+    wait_until(lambda: {run.name for run in runs} <= completed_runs(lab), lambda: completed_runs(lab))
+
+
+def completed_runs(lab: Lab) -> set[str]:
+    logs = [json.loads(path.read_text()) for path in (lab.log_dir / "uploads").glob("*.upload.log.json")]
+    return {log["run_id"] for log in logs if log["completed"]}
 
 
 def is_of(run: Path) -> Any:
@@ -200,10 +201,8 @@ def restorable(lab: Lab, run: Path) -> Path:
 
 
 def wait_until_restored(lab: Lab) -> None:
-    for _ in range(200):
-        if not lab.run("status", "--config", str(lab.root / "scan.json"), "--json").json["restores"]:
-            return
-    raise TimeoutError
+    argv = ("status", "--config", str(lab.root / "scan.json"), "--json")
+    wait_until(lambda: not lab.run(*argv).json["restores"])
 
 
 def test_a_restore_that_is_thawed_meanwhile_comes_back_before_a_large_run_is_uploaded(
@@ -275,8 +274,5 @@ def test_an_edited_config_is_used_while_a_large_run_is_uploaded(
 
 
 def wait_for_log(lab: Lab, text: str) -> None:
-    for _ in range(200):
-        if text in (lab.log_dir / "s3_upload.log").read_text():
-            return
-        lab.run("--version")  # takes its time, so nothing spins
-    raise TimeoutError(text)
+    path = lab.log_dir / "s3_upload.log"
+    wait_until(lambda: text in path.read_text(), lambda: (text, path.read_text()))

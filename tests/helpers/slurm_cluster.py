@@ -39,7 +39,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +47,7 @@ import psutil
 
 from tests.helpers.lab import send_to_all
 from tests.helpers.radosgw import free_ports
+from tests.helpers.waiting import wait_until
 
 PROGRAMS = (
     *("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo"),
@@ -185,11 +185,7 @@ class SlurmCluster:
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = _SECONDS) -> None:
         """Ask again and again; raises TimeoutError, with all that is known."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                raise TimeoutError(self.output())
-            time.sleep(0.05)
+        wait_until(condition, self.output, seconds)
 
     def output(self) -> str:
         """The ends of what the daemons printed."""
@@ -278,11 +274,7 @@ class SlurmCluster:
             _end(process)
 
     def _wait_for_munged(self) -> None:
-        deadline = time.monotonic() + _SECONDS
-        while not (self._folder / "munge.socket").is_socket():
-            if time.monotonic() > deadline:
-                raise TimeoutError(self.output())
-            time.sleep(0.01)
+        wait_until((self._folder / "munge.socket").is_socket, self.output, _SECONDS)
 
     def _start(self, name: str, *argv: str) -> subprocess.Popen[bytes]:
         """It dies with us, however we end."""

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
+from tests.helpers.waiting import wait_until
 
 COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
 _SECONDS = 120  # until what is waited for has to have happened
@@ -123,11 +124,7 @@ class SlurmDouble:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Ask again and again; raises TimeoutError, with what the jobs are."""
-        deadline = time.monotonic() + _SECONDS
-        while not condition():
-            if time.monotonic() > deadline:
-                raise TimeoutError(str([(task.id, task.state, task.node) for task in self.tasks]))
-            time.sleep(0.02)
+        wait_until(condition, lambda: [(task.id, task.state, task.node) for task in self.tasks])
 
     def wait_for_the_end(self) -> None:
         """Of all jobs."""

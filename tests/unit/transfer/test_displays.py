@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 
-from s3sync.transfer.displays import Lines, LiveBoard, name_line
+from s3sync.transfer.displays import Lines, name_line
+from s3sync.transfer.live_board import LiveBoard
 from s3sync.transfer.progress import Snapshot
 
 

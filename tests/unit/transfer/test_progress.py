@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from s3sync.transfer.displays import BoardDisplay, Lines, for_stream
+from s3sync.transfer.displays import Lines, for_stream
+from s3sync.transfer.live_board import BoardDisplay
 from s3sync.transfer.progress import ProgressRate, Snapshot, counts, speed
 from tests.helpers.terminal import Terminal
 
