@@ -59,7 +59,7 @@ examples:
   benchmark.py --beside
       a small run beside a large one; about 6 minutes
   benchmark.py --restore
-      2,000 small files, and 2 of 400 MB, downloaded and verified; about 4 minutes
+      2,000 small files, and 2 of 400 MB, downloaded and verified; 4 minutes
   benchmark.py --capacity
       how many nodes 10 and 100 large sequencers need: a calculation, in seconds
   benchmark.py --slurm speedup coordinator
