@@ -145,16 +145,16 @@ _LIMITS = {errno.EMFILE: _OPEN_FILES, errno.ENFILE: _OPEN_FILES, errno.EFBIG: _F
 
 
 _MEMORY = S3SyncError(
-    "out of memory (give it more, or use fewer --cores or a lower max_cores)", id="internal.out-of-memory"
+    "out of memory (add memory, or use fewer --cores or a lower max_cores)", id="internal.out-of-memory"
 )
 _PROCESSES = S3SyncError(
     "cannot start another process or thread (raise `ulimit -u`, or end other processes of this user)",
     id="internal.too-many-processes",
 )
 _FILES = S3SyncError(f"too many open files ({_OPEN_FILES})", id="internal.too-many-files")
-_SPACE = S3SyncError("{reason}{where} (make room, or use another place)", id="internal.no-space")
+_SPACE = S3SyncError("{reason}{where} (make room, or use another disk)", id="internal.no-space")
 _NO_CURRENT_FOLDER = S3SyncError(
-    "the current folder no longer exists (change to another one: `cd`)", id="internal.no-current-folder"
+    "the current folder no longer exists (change to another one with `cd`)", id="internal.no-current-folder"
 )
 _BY_ERRNO = {
     errno.ENOMEM: _MEMORY,
@@ -164,7 +164,7 @@ _BY_ERRNO = {
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
     errno.EFBIG: S3SyncError(f"{{reason}}{{where}} ({_FILE_SIZE})", id="internal.file-too-large"),
-    errno.EROFS: S3SyncError("{reason}{where} (use another place)", id="internal.read-only"),
+    errno.EROFS: S3SyncError("{reason}{where} (use another disk)", id="internal.read-only"),
     errno.EIO: S3SyncError("{reason}{where} (a disk or a file server has failed)", id="internal.input-output"),
     errno.ESTALE: S3SyncError(
         "{reason}{where} (a file server was restarted or changed: mount it again)", id="internal.stale-mount"

@@ -55,7 +55,7 @@ T_Process = TypeVar("T_Process", bound=Process)
 
 _RESOURCE_ADVICE = {
     errno.EAGAIN: "raise `ulimit -u`, or end other processes of this user",
-    errno.ENOMEM: "give it more memory, or use fewer --cores",
+    errno.ENOMEM: "add memory, or use fewer --cores",
     errno.EMFILE: "raise `ulimit -n`, or use fewer --cores",
     errno.ENFILE: "raise `ulimit -n`, or use fewer --cores",
 }

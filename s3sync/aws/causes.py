@@ -51,7 +51,7 @@ CERTIFICATE = Cause(
 BAD_BUNDLE = Cause(  # the client in C refuses a file that also has a key in it, which the one in Python accepts
     id="aws.unusable-ca-bundle",
     what="the AWS CLI's client in C cannot use the CA bundle",
-    advice="give a file that contains nothing but certificates as AWS_CA_BUNDLE, or as ca_bundle of the profile",
+    advice="set AWS_CA_BUNDLE, or ca_bundle of the profile, to a file that contains only certificates",
     joint=_FOR,
 )
 NO_TLS = Cause(
@@ -94,7 +94,7 @@ CREDENTIAL_PROCESS = Cause(
 ROLE = Cause(
     id="aws.role-denied",
     what="the AWS role cannot be assumed",
-    advice="check role_arn and source_profile of the profile, and whom the role trusts; "
+    advice="check role_arn and source_profile of the profile, and the role's trust policy; "
     "`aws sts get-caller-identity` must work",
     joint=_FOR,
 )
@@ -120,7 +120,7 @@ WRONG = Cause(
 )
 BROKEN_KEYS = Cause(  # a token of a file with line ends of Windows, or of a Kubernetes secret
     id="aws.line-break-in-credentials",
-    what="the AWS credentials have a line break in them",
+    what="the AWS credentials contain a line break",
     advice="remove it from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or wherever they come from",
     joint=_FOR,
 )
@@ -204,18 +204,18 @@ CHECKSUMS = Cause(
 ALL_REJECTED = Cause(
     id="s3.all-files-rejected",
     what="S3 rejects every file",
-    advice="the log has the error of each file; the same command tries again",
+    advice="the log has the error of each file; run the same command again",
 )
 
 NOT_S3 = Cause(
     id="s3.unreachable",
-    what="something other than S3 answers",
-    advice="check AWS_ENDPOINT_URL and HTTPS_PROXY: another server, a proxy that wants a user and a password, or the "
-    "login page of a network may be answering",
+    what="the server that answers is not S3",
+    advice="check AWS_ENDPOINT_URL and HTTPS_PROXY: another server, a proxy that requires a user name and a password, or "
+    "the login page of a network may be answering",
 )
 PROXY_LOGIN = Cause(
     id="s3.proxy-authentication",
-    what="the proxy wants a user and a password",
+    what="the proxy requires a user name and a password",
     advice="set HTTPS_PROXY, or HTTP_PROXY without TLS, to http://USER:PASSWORD@HOST:PORT, or name the server in "
     "NO_PROXY",
     joint=_FOR,
@@ -228,11 +228,11 @@ UNREACHABLE = Cause(
     advice="check the network, the region's name, and AWS_ENDPOINT_URL and HTTPS_PROXY if they are set",
 )
 NO_RESPONSE = Cause(
-    id="s3.no-response", what="S3 does not answer", advice="check the network; the same command tries again"
+    id="s3.no-response", what="S3 does not answer", advice="check the network; run the same command again"
 )
 THROTTLED = Cause(
     id="s3.throttled",
     what="S3 asks for fewer requests",
-    advice="use fewer --cores or --threads, or upload at another time; the same command tries again",
+    advice="use fewer --cores or --threads, or upload at another time; run the same command again",
 )
-SERVER_ERROR = Cause(id="s3.server-error", what="S3 reports an internal error", advice="the same command tries again")
+SERVER_ERROR = Cause(id="s3.server-error", what="S3 reports an internal error", advice="run the same command again")

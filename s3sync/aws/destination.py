@@ -30,7 +30,7 @@ _ALIAS = "; give the alias of the access point, which ends in -s3alias, or the b
 # Patterns of names that uploads cannot use, and what to give instead.
 _UNSUPPORTED = (
     (r"arn:[^:]*:s3::[0-9]*:accesspoint/", f"a multi-region access point needs its own kind of signatures{_ALIAS}"),
-    (r"arn:[^:]*:s3-object-lambda:", f"an access point of Object Lambda takes no uploads{_ALIAS}"),
+    (r"arn:[^:]*:s3-object-lambda:", f"an access point of Object Lambda does not accept uploads{_ALIAS}"),
     (
         r"arn:[^:]*:s3-outposts:",
         "an ARN of S3 on Outposts is not supported; give the alias of its access point, which ends in --op-s3",
@@ -39,11 +39,11 @@ _UNSUPPORTED = (
     (r"arn:", f"it is an ARN, which not all commands of the AWS CLI accept{_ALIAS}"),
     (
         r".*--x-s3$",
-        "a directory bucket is in one zone only, and lists objects in no order; give a bucket of another kind",
+        "a directory bucket is not supported, since it lists objects in no order; give a bucket of another kind",
     ),
     (r".*--xa-s3$", "an access point of a directory bucket is not supported; give a bucket of another kind"),
-    (r".*--ol-s3$", f"an access point of Object Lambda takes no uploads{_ALIAS}"),
-    (r".*--table-s3$", "a table bucket takes no files; give a bucket of another kind"),
+    (r".*--ol-s3$", f"an access point of Object Lambda does not accept uploads{_ALIAS}"),
+    (r".*--table-s3$", "a table bucket does not store files; give a bucket of another kind"),
     (r".*\.mrap$", f"a multi-region access point needs its own kind of signatures{_ALIAS}"),
     (r".*\.amazonaws\.com(\.cn)?(/|$)", "it is the name of a host; give only the bucket's name"),
 )

@@ -139,7 +139,7 @@ class ObjectReader:
             self.require_s3()
             self._may_list = False
             self.why_unlisted = f"{self._bucket.url} cannot be listed reliably: {reason}"
-            text = f"{self.why_unlisted}; so each object is requested by itself, which takes longer"
+            text = f"{self.why_unlisted}; so each object is requested separately, which takes longer"
             self._show(Notice(text, id="s3.not-listed").line)
 
     # The state of some files

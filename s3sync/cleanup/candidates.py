@@ -111,7 +111,7 @@ def mounted_in(folder: Path) -> Reason | None:
         if path == str(folder):
             return Reason(id="cleanup.mount-point", text="the folder is a mount point")
         if local_files.is_inside(path, str(folder)):
-            return Reason(id="cleanup.mount-point", text=f"a mount point is in it: {printable(path)}")
+            return Reason(id="cleanup.mount-point", text=f"it contains a mount point: {printable(path)}")
     return None
 
 
@@ -192,7 +192,7 @@ def _completed(runs: Iterable[RunStatus], now: float) -> tuple[str, float | None
 def _keep_for_age(runs: Iterable[RunStatus], age: float | None, older_than: float) -> Reason | None:
     if age is None:
         log = next(run.log_path for run in runs if run.state == "uploaded")
-        text = f"its age is not known: {printable(str(log))} has no valid `finished` time"
+        text = f"its age is unknown: {printable(str(log))} has no valid `finished` time"
         return Reason(id="cleanup.age-unknown", text=text)
     if age < 0:
         text = "not old enough: its log says that it was completed in the future (is the clock right?)"

@@ -25,7 +25,7 @@ _PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW 
 
 _CHANGED = "changed since it was verified"
 _GONE = "gone before it could be deleted"
-_NEW = "came after the run was verified"
+_NEW = "appeared after the run was verified"
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ def _require_writable(directory: Path) -> None:
     effective = os.access in os.supports_effective_ids
     if not os.access(directory, os.W_OK | os.X_OK, effective_ids=effective):
         where = printable(str(directory))
-        text = f"nothing is deleted: {where} is not writable, so the run folder would stay (chmod it)"
+        text = f"nothing is deleted: {where} is not writable, so the run folder could not be deleted (make it writable)"
         raise RunError(text, id="cleanup.directory-not-writable")
 
 

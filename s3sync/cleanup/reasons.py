@@ -151,7 +151,7 @@ def _advice(evidence: Evidence) -> str:
     classes = (item.storage_class for item in remote.values())
     how = as_options.upload_options(request, str(request.log_dir), classes)
     command = invocation.command_line("upload", str(evidence.found.run.path), *how)
-    return f"`{printable(command)}` sends what differs"
+    return f"`{printable(command)}` uploads what differs"
 
 
 def _describe_tried(what: str, reasons: Mapping[str, str]) -> str:
@@ -168,4 +168,6 @@ def _describe(what: str, reasons: Mapping[str, str]) -> str:
     of_analysis = sum(name.startswith(_ANALYSIS) for name in reasons)
     share = "all" if of_analysis == len(reasons) else f"{of_analysis:,}"
     note = f"; {share} of it in {_ANALYSIS}: the instrument's own analysis" if of_analysis else ""
-    return f"{pluralize(len(reasons), 'file')} {what}: {printable(path)}: {why}{more}{note} (`verify` names them all)"
+    return (
+        f"{pluralize(len(reasons), 'file')} {what}: {printable(path)}: {why}{more}{note} (`verify` lists all of them)"
+    )

@@ -141,7 +141,7 @@ def _flushed(code: int) -> int:
             code = code or EXIT_READER_LEFT
         except OSError as error:
             _discard(stream.fileno())
-            advice = "make room, or redirect it to another place"
+            advice = "make room, or redirect it to another disk"
             text = f"cannot write all of the output: {error.strerror} ({advice})"
             _write(Explanation(message=text, id="internal.output-lost"))
             code = code or EXIT_FAILED

@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="AGE",
         help="completed at least this long ago: 30d (default), 72h",
     )
-    add("--delete", action="store_true", help="delete what is identical in S3 now; asks first")
+    add("--delete", action="store_true", help="delete what is identical in S3; asks first")
     add("--yes", action="store_true", help="do not ask")
     add(
         "--skip-restore-check",

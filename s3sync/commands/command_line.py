@@ -25,7 +25,7 @@ exit codes:
   0    done, or nothing to do
   1    a run or file failed, or was not verified
   2    wrong usage
-  75   that run is being uploaded already
+  75   that run is already being uploaded
   78   a mistake in the config
   130  interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP)
 """

@@ -24,7 +24,7 @@ from s3sync.state import log_dir
 from s3sync.text import printable
 
 USAGE = "[--config FILE] [--directory DIR ...] [--bucket B] [options]"
-DESCRIPTION = "Write a config for the monitor, and check it. It asks for what is missing."
+DESCRIPTION = "Write a config for the monitor, and check it. Asks for missing values."
 EXAMPLES = """\
 examples:
   s3sync init
@@ -65,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="logs and the state of each run (default: the first of /var/log/s3_upload and ~/.local/state/s3sync that "
         "this user can write to)",
     )
-    add("--yes", action="store_true", help="do not ask: use the defaults for what is not given")
+    add("--yes", action="store_true", help="do not ask: use defaults for missing values")
     options.add_json(parser)
 
 

@@ -68,7 +68,7 @@ def config_to_write(args: argparse.Namespace) -> Config:
 def warn_of_unwritable(folder: Path, config: Path | None = None) -> list[str]:
     """Return a warning for a dry run if the real command could not write to the log directory; none if it could."""
     problem = log_dir.unwritable(folder, config)
-    return [Notice(f"without --dry-run this fails: {problem}", id="state.log-dir-unwritable").line] if problem else []
+    return [Notice(f"would fail without --dry-run: {problem}", id="state.log-dir-unwritable").line] if problem else []
 
 
 def upload_log_dir(args: argparse.Namespace) -> log_dir.LogDir:

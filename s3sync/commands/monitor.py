@@ -37,7 +37,9 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     options.add_config(parser)
-    options.adder(parser)("--dry-run", action="store_true", help="say what would be uploaded, and why not the rest")
+    options.adder(parser)(
+        "--dry-run", action="store_true", help="show what would be uploaded, and why other runs would not"
+    )
     options.add_json(parser)
 
 
@@ -112,7 +114,7 @@ def result_lines(result: ScanResult) -> list[str]:
     if result.busy:
         return [result.busy]
     lines = [line for report in result.uploads.values() for line in summary(report)]
-    return lines or [f"nothing to upload: {states.count_runs(result.runs)} looked at (`status` shows them)"]
+    return lines or [f"nothing to upload: {states.count_runs(result.runs)} checked (`status` shows them)"]
 
 
 def result_json(result: ScanResult) -> dict[str, Any]:

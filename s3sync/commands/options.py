@@ -61,7 +61,7 @@ def add_destination(container: Container) -> None:
         type=account,
         default="",
         metavar="ACCOUNT",
-        help="the 12 digits of the account that has to own the bucket",
+        help="the 12 digits of the AWS account that must own the bucket",
     )
     add("--profile", type=profile_name, default="", metavar="NAME", help="the profile of the AWS config to use")
     add("--region", type=region, default="", metavar="REGION", help="the AWS region of the bucket")
@@ -89,7 +89,7 @@ def add_exclude_patterns(container: Container) -> None:
 def add_cores(container: Container) -> None:
     """Add --cores."""
     container.add_argument(
-        "--cores", type=cores, metavar="N", help="aws processes at once (default ALL that may be used)"
+        "--cores", type=cores, metavar="N", help="aws processes at once (default ALL: one for each usable core)"
     )
 
 
@@ -110,7 +110,7 @@ def add_stall_minutes(container: Container) -> None:
         type=minutes,
         default=settings.STALL_SECONDS / 60,
         metavar="N",
-        help="end an aws process that moves no bytes for this long (default %(default)g)",
+        help="terminate an aws process that transfers nothing for this long (default %(default)g)",
     )
 
 

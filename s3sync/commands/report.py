@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=options.path,
         required=True,
         metavar="DIR",
-        help="the folder that gets index.html, for all users to read",
+        help="the folder for index.html, which all users can read",
     )
     options.add_json(parser)
 

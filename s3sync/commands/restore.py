@@ -83,13 +83,18 @@ def _add_proof(group: options.Container) -> None:
         "--verify",
         choices=("etag", "size"),
         default="etag",
-        help="size: accept objects that have neither an MD5 nor a checksum by their size (default etag: refuse them)",
+        help="size: accept objects without an MD5 or a checksum if their size is right (default etag: refuse them)",
     )
-    add("--manifest", type=options.path, metavar="FILE", help="compare with what `verify --manifest` wrote, too")
+    add(
+        "--manifest",
+        type=options.path,
+        metavar="FILE",
+        help="also compare with a manifest that `verify --manifest` wrote",
+    )
     add(
         "--no-record",
         action="store_true",
-        help="do not compare with what the upload recorded (its state log, s3sync.complete.json)",
+        help="do not compare with the records of the upload (state log, s3sync.complete.json)",
     )
 
 
@@ -98,7 +103,7 @@ def _add_archives(group: options.Container) -> None:
     add(
         "--tier",
         choices=thaw.TIERS,
-        help="request, once, that frozen objects are thawed in this way, which costs money (Bulk: the cheapest)",
+        help="request once that frozen objects are thawed with this tier, which costs money (Bulk: the cheapest)",
     )
     add(
         "--days",
@@ -107,12 +112,12 @@ def _add_archives(group: options.Container) -> None:
         metavar="N",
         help="how long they stay thawed (default %(default)s)",
     )
-    add("--wait", action="store_true", help="wait until all are thawed and restored, instead of saying when")
+    add("--wait", action="store_true", help="wait until all are thawed and restored, instead of reporting when")
     add(
         "--cancel",
         action="store_true",
-        help="end the restore that the same command began: `monitor` does not continue it, and what it has downloaded"
-        " is removed",
+        help="cancel the restore that the same command started: `monitor` does not continue it, and what it has"
+        " downloaded is removed",
     )
 
 

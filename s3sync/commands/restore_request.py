@@ -98,8 +98,7 @@ def _target(args: argparse.Namespace, name: str, recorded: str = "") -> Path:
         return Path(os.path.abspath(args.local_path)) / run_id
     if "/" not in name and not recorded:
         raise UsageError(
-            f"where to? {printable(name)} is a name without a folder (add --local-path DIR, or give the path where the"
-            " run was)",
+            f"no target: {printable(name)} is only a name (add --local-path DIR, or give the path where the run was)",
             id="usage.no-restore-target",
         )
     return Path(os.path.abspath(name)) if "/" in name else Path(recorded)
@@ -131,7 +130,7 @@ def _find_place(args: argparse.Namespace, config: Config, name: str) -> tuple[De
     if len(logged) > 1:
         urls = ", ".join(printable(destination.url(run_id)) for destination, _ in logged)
         raise UsageError(
-            f"{printable(run_id)} went to {len(logged)} places: {urls} (choose one by --bucket and --remote-path)",
+            f"{printable(run_id)} went to {len(logged)} places: {urls} (choose one with --bucket and --remote-path)",
             id="usage.several-destinations",
         )
     return logged[0]

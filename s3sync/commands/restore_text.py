@@ -22,23 +22,25 @@ def result_lines(result: restore.request.RestoreResult) -> list[str]:
     elif result.frozen and not result.failed:
         verdict = f"restored {count:,} of {pluralize(result.total_files, 'file')}: the others are frozen in an archive"
     elif result.is_in_place:
-        text = f"restored {printable(request.run_id)} but for {pluralize(len(result.failed), 'file')}"
+        text = f"restored {printable(request.run_id)} except {pluralize(len(result.failed), 'file')}"
         verdict = str(Notice(text, id="restore.failed"))
     else:
-        kept = f"{count:,} of {pluralize(result.total_files, 'file')} are verified, and kept beside {where}"
+        kept = f"{count:,} of {pluralize(result.total_files, 'file')} are verified and kept beside {where}"
         text = f"NOT restored: {kept} for the next call" if count else "NOT restored: no file is verified"
         verdict = str(Notice(text, id="restore.failed"))
     proofs = ", ".join(f"{number:,} by {how}" for how, number in sorted(result.proofs.items()))
     facts = [f"  in {where}, from {printable(request.url)}, in {human_seconds(result.seconds)}"]
     facts += [f"  verified {proofs}; compared with {_records(result)}"] if result.verified_by else []
     if result.kept:
-        facts.append(f"  {pluralize(len(result.kept), 'file')} on disk already, with the same bytes")
+        facts.append(f"  {pluralize(len(result.kept), 'file')} already on disk, with the same bytes")
     facts += _frozen_lines(result)
     if result.without_time:
-        facts.append(f"  {pluralize(result.without_time, 'file')} with the object's time: no record has the file's own")
+        facts.append(
+            f"  {pluralize(result.without_time, 'file')} with the time of the object, as no record has that of the file"
+        )
     if result.unrecorded:
         facts.append(
-            f"  {pluralize(len(result.unrecorded), 'file')} that no record names, such as"
+            f"  {pluralize(len(result.unrecorded), 'file')} that no record lists, such as"
             f" {printable(result.unrecorded[0])}"
         )
     failed = list_by_reason(dict(result.failed), " (--json names them all)")
@@ -51,8 +53,8 @@ def _frozen_lines(result: restore.request.RestoreResult) -> list[str]:
     if others := len(result.frozen) - result.requested:
         size = f", {human_bytes(result.frozen_size)}," if not result.requested else ""
         lines.append(
-            f"  {pluralize(others, 'object')}{size} must be thawed first, which costs money: add --tier Bulk, Standard"
-            " or Expedited"
+            f"  {pluralize(others, 'object')}{size} must be thawed first, which costs money (add --tier Bulk, Standard"
+            " or Expedited)"
         )
     if result.requested:
         count = pluralize(result.requested, "object")
@@ -96,12 +98,12 @@ def result_json(result: restore.request.RestoreResult) -> dict[str, Any]:
 def cancel_lines(done: restore.cancel.Cancellation) -> list[str]:
     """Return lines about the restore that was ended."""
     request = done.request
-    lines = [f"ended: the restore of {printable(request.run_id)} to {printable(str(request.target))}"]
+    lines = [f"cancelled: the restore of {printable(request.run_id)} to {printable(str(request.target))}"]
     if done.requested:
         count = pluralize(done.requested, "object")
-        lines.append(f"  the thawing of {count} cannot be cancelled; thawed copies expire by themselves")
+        lines.append(f"  the thawing of {count} cannot be cancelled; thawed copies expire on their own")
     if done.has_removed_files:
-        lines.append("  what was downloaded beside the run folder is removed; what was moved into it stays")
+        lines.append("  files downloaded beside the run folder were removed; files moved into it are kept")
     return lines
 
 

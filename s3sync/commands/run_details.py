@@ -40,7 +40,7 @@ def detail_lines(row: Row, config: Config) -> list[str]:
         lines += ["  failed files:", *list_by_reason(state.failed, ", in the log")]
     if in_s3:
         lines += [
-            "  in S3, for you to delete or to keep:",
+            "  already in S3, to keep or to delete:",
             *indented_list([printable(key) for key in in_s3], ", in the log"),
         ]
     return lines

@@ -77,7 +77,7 @@ def check_channels(config: Config, environ: Mapping[str, str], asker: Mapping[st
     """Check whether problems are reported to anybody. If not, that may be intended, so the result is only a warning."""
     given = [key for key in _CHANNELS if getattr(config, key)]
     if given:
-        no_ping = "" if "ping_url" in given else "; if cron stops running nobody notices (set ping_url)"
+        no_ping = "" if "ping_url" in given else "; nobody would notice if cron stopped (set ping_url)"
         return CheckResult(ok=True, what="notifications", text=f"{', '.join(given)}{no_ping}")
     advice = f"(set one of {', '.join(_CHANNELS)})"
     if asker is not None and cron_environment.can_mail(environ, asker):

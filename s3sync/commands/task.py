@@ -11,7 +11,7 @@ from s3sync.signals import StopRequest, stop_on_signals
 from s3sync.slurm import finalizer, task, work_folder
 
 USAGE = "FOLDER"
-DESCRIPTION = "Do a part of an upload on a node. This is what Slurm runs, not for people."
+DESCRIPTION = "Do a part of an upload on a node. Slurm runs this; you do not need it."
 EXAMPLES = """\
 examples:
   s3sync upload --local-path /data/RUN --bucket lab-runs --executor slurm

@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     run_argument.add_options(parser)
     options.add_destination(parser)
-    options.adder(parser)("--dry-run", action="store_true", help="say what would be sent; write nothing")
+    options.adder(parser)("--dry-run", action="store_true", help="show what would be uploaded; write nothing")
     _add_selection(parser.add_argument_group("what is sent"))
     _add_proof(parser.add_argument_group("how it is verified"))
     _add_speed(parser.add_argument_group("how fast"))
@@ -52,7 +52,11 @@ def _add_selection(group: options.Container) -> None:
     options.add_exclude_patterns(group)
     add = options.adder(group)
     add("--skip-check", action="store_true", help="upload the folder even if it is not a complete run")
-    add("--recheck", action="store_true", help="ask S3 even if the log says completed; what differs is sent again")
+    add(
+        "--recheck",
+        action="store_true",
+        help="compare with S3 even if the log says completed; what differs is sent again",
+    )
 
 
 def _add_proof(group: options.Container) -> None:
@@ -68,7 +72,7 @@ def _add_proof(group: options.Container) -> None:
         "--readback",
         choices=("auto", "head-object", "list-objects-v2"),
         default="auto",
-        help="how S3 is asked what it has (default auto: the cheaper)",
+        help="how objects in S3 are read back (default auto: the cheaper way)",
     )
 
 
@@ -90,7 +94,7 @@ def _add_storage(group: options.Container) -> None:
         default=[],
         metavar="RE=CLASS",
         help="the class of files if this regular expression is found in their RUN/path/in/run, e.g."
-        " '\\.cbcl$=DEEP_ARCHIVE'; may be repeated, the first that matches counts",
+        " '\\.cbcl$=DEEP_ARCHIVE'; may be repeated; the first match decides",
     )
     add(
         "--acl",
@@ -117,8 +121,8 @@ def _add_speed(group: options.Container) -> None:
         "--transfer-client",
         choices=("auto", "default", "crt"),
         default="auto",
-        help="auto: small files by a plugin in the AWS CLI, which takes less CPU, where that is safe; default: all by "
-        "the AWS CLI alone; crt: the client in C of its version 2 (default: auto)",
+        help="auto: send small files with a plugin in the AWS CLI, which saves CPU time, where that is safe; default:"
+        " use only the AWS CLI; crt: use the C client of its version 2 (default: auto)",
     )
     options.add_stall_minutes(group)
     options.add_nice(group)
@@ -151,18 +155,18 @@ def _add_slurm(group: options.Container) -> None:
         "--executor",
         choices=("local", "slurm"),
         default="local",
-        help="slurm: send it from nodes of the cluster that this machine belongs to (default local)",
+        help="slurm: upload from the nodes of this machine's cluster (default local)",
     )
     add(
         "--nodes",
         type=options.positive,
         metavar="N",
-        help=f"nodes at once for it (default {slurm_client.DEFAULT_NODES})",
+        help=f"nodes at once for the run (default {slurm_client.DEFAULT_NODES})",
     )
     add(
         "--sbatch-options",
         metavar="OPTIONS",
-        help="more for sbatch, as one argument: '--partition=short --time=4:00:00'",
+        help="more options for sbatch, as one argument: '--partition=short --time=4:00:00'",
     )
 
 

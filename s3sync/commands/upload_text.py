@@ -166,7 +166,7 @@ def _fact_lines(result: request.UploadResult) -> list[str]:
         f"  files   {verified.files:,} of {state.total_local_files:,} verified in S3{how}{found}, {size}",
     ]
     if state.manifest_checked_files:
-        lines.append(f"  CRC-32  of {pluralize(state.manifest_checked_files, 'file')} as Manifest.tsv has it")
+        lines.append(f"  CRC-32  of {pluralize(state.manifest_checked_files, 'file')} matches Manifest.tsv")
     if counters.sent_files:
         rate = human_bytes(counters.sent_size / counters.seconds) if counters.seconds else "-"
         lines.append(

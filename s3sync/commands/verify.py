@@ -26,7 +26,7 @@ from s3sync.transfer.request import as_options
 from s3sync.transfer.verify import Verification, find_other_uploads
 
 USAGE = "RUN --bucket B [options]"
-DESCRIPTION = "Compare a run on disk with S3, now, whatever the log says."
+DESCRIPTION = "Compare a run on disk with S3 now, without relying on the log."
 EXAMPLES = """\
 examples:
   s3sync verify /data/RUN --bucket lab-runs
@@ -107,7 +107,7 @@ def _request_from_config(args: argparse.Namespace) -> transfer_request.UploadReq
     if len(rows) > 1:
         urls = ", ".join(printable(row.run.url) for row in rows)
         raise UsageError(
-            f"{printable(name)} goes to {len(rows)} places: {urls} (choose one by --bucket and --remote-path)",
+            f"{printable(name)} goes to {len(rows)} places: {urls} (choose one with --bucket and --remote-path)",
             id="usage.several-destinations",
         )
     request = request_for(rows[0].run, config)
@@ -153,7 +153,7 @@ def result_lines(found: Verification) -> list[str]:
     elif found.manifest_error:
         facts.append(f"  manifest {found.manifest_error}")
     if found.only_in_s3 is None:
-        facts.append(f"  what only S3 has is not known: {printable(found.why_unlisted)}")
+        facts.append(f"  files that only S3 has are unknown: {printable(found.why_unlisted)}")
     differing = [f"{printable(path)}: {why}" for path, why in found.differing.items()]
     return [
         verdict,
@@ -168,7 +168,7 @@ def result_lines(found: Verification) -> list[str]:
 
 def _absent(found: Verification) -> list[str]:
     """Return one line instead of a list of all files, and where the run was uploaded to instead."""
-    lines = ["  nothing at all of this run is there: are --bucket and --remote-path right?"]
+    lines = ["  S3 has nothing of this run: are --bucket and --remote-path right?"]
     for log in found.other_uploads:
         assert log.destination is not None
         when = f", completed {log.head.finished}" if log.head.completed else ", not completed"
@@ -177,7 +177,7 @@ def _absent(found: Verification) -> list[str]:
 
 
 def next_step(found: Verification, log_dir: str) -> list[str]:
-    """Return a line with the command that sends what differs, whatever the log says; none if everything is missing.
+    """Return a line with the command that uploads what differs, whatever the log says; none if everything is missing.
 
     In that case the place is in doubt. `log_dir` is the one to name in the command; empty for none.
     """
@@ -186,7 +186,7 @@ def next_step(found: Verification, log_dir: str) -> list[str]:
     classes = (item.storage_class for item in (found.remote or {}).values())
     how = as_options.upload_options(found.request, log_dir, classes)
     command = printable(invocation.command_line("upload", str(found.run.path), *how))
-    return [f"  next    `{command}` asks S3 again, and sends what differs"]
+    return [f"  next    `{command}` compares with S3 again and uploads what differs"]
 
 
 def as_json(found: Verification) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def _changed(path: str, now: directories.Contents, log_dir: Path) -> Iterator[Pr
         before = directories.recall(log_dir, path)
     except OSError as error:
         advice = advice_for(error, "make it readable")
-        text = f"cannot read what was there before: {printable(str(file))}: {error.strerror} ({advice})"
+        text = f"cannot read the record of its previous contents: {printable(str(file))}: {error.strerror} ({advice})"
         yield _problem(path, text, id="monitor.directory-memory-unreadable")
         return
     except ValueError:

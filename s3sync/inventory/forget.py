@@ -71,7 +71,7 @@ def _refusal(name: str, found: Sequence[RunStatus]) -> RunError:
 
 def _set_aside(run: RunStatus, config: Config) -> Forgotten:
     store = run.store(config.log_dir)
-    with lock.hold(store.lock_path, f"{run.key} is being worked on", wait_for_dead_holder=False):
+    with lock.hold(store.lock_path, f"{run.key} is in use", wait_for_dead_holder=False):
         if work_folder.WorkFolder.of(config.log_dir, store).exists():
             advice = "cancel its jobs and remove its work folder first"
             raise BusyError(f"{run.key} was handed over to Slurm ({advice})", id="slurm.handed-over")

@@ -81,9 +81,8 @@ def due(facts: Facts) -> Decision:
     """Return the state of a run that is to be uploaded, by its work folder on Slurm and its log. Raises StateError."""
     if facts.work_folder.exists():
         facts.work_folder.spec()  # raises StateError: a folder that cannot be read is not shown as in progress
-        on = "on Slurm:" if facts.work_folder.is_submitted() else "Slurm is"
         progress = job_status.describe_progress(facts.work_folder)
-        return Decision(state="partial", reason=f"{on} {progress}", id="run.on-slurm")
+        return Decision(state="partial", reason=f"on Slurm: {progress}", id="run.on-slurm")
     return _due_by_log(facts.head, is_corrupt=facts.log.corrupt)
 
 

@@ -30,21 +30,21 @@ class ConfigFollower:
             read = self._load()
         except S3SyncError as error:
             first = printable(str(error).partition("\n")[0])
-            text = f"the edited config cannot be used: {first} (this scan continues with the config from before)"
+            text = f"the edited config cannot be used: {first} (this scan continues with the previous config)"
             self._warn_once(Notice(text, id="monitor.edit-unusable"))
             return self._used
         if read == self._read:
             return self._used
         self._read, self._last_warning = read, ""
         if read.log_dir != self._used.log_dir:
-            text = f"the config was edited, and waits because log_dir has changed ({_HOW})"
+            text = f"the edited config is not used yet, since log_dir has changed ({_HOW})"
             self._warn_once(Notice(text, id="monitor.edit-waits"))
             return self._used
         waiting = {key: getattr(self._used, key) for key in (*_KEYS_OF_PROCESS, *_KEYS_OF_MACHINE)}
         waiting = {key: value for key, value in waiting.items() if getattr(read, key) != value}
-        LOG.info("the config was edited, and is used for everything that begins from now on")
+        LOG.info("the edited config is used for everything that starts from now on")
         if waiting:
-            text = f"the config was edited, and part of it waits: {', '.join(sorted(waiting))} ({_HOW})"
+            text = f"the edited config is used, but not yet for {', '.join(sorted(waiting))} ({_HOW})"
             self._warn_once(Notice(text, id="monitor.edit-waits"))
         self._used = read.model_copy(update=waiting)
         return self._used

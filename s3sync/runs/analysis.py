@@ -141,7 +141,7 @@ def check_completion(
         return markers.complete(f"{present} are there")
     quiet = max(0.0, now - local_files.last_change(listing, now))
     if quiet < quiet_seconds:
-        cause = f"waits for {missing}, or until" if missing else "files came after its markers; waits until"
+        cause = f"waits for {missing}, or until" if missing else "files arrived after its markers; waits until"
         return markers.incomplete(f"{cause} nothing changed for {human_seconds(quiet_seconds)}")
     if not missing:
         return markers.complete(f"{present} are there")

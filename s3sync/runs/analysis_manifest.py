@@ -117,7 +117,7 @@ def parse_checksums(content: bytes) -> dict[str, int]:
             continue
         path, crc32 = _parse_line(line, number)
         if checksums.setdefault(path, crc32) != crc32:
-            raise ValueError(f"line {number} has another CRC-32 of {printable(path)} than an earlier line")
+            raise ValueError(f"line {number} has a different CRC-32 for {printable(path)} than an earlier line")
     if not checksums:
         raise ValueError("it lists no file")
     return checksums
@@ -142,7 +142,7 @@ def mismatch_reason(crc32: int, expected: int) -> str:
         return ""
     return (
         f"CRC-32 is {crc32:08x} on this disk, {MANIFEST_TSV} says {expected:08x}:"
-        " the copy from the instrument is damaged; copy it again"
+        " the copy from the instrument is damaged; copy the file again"
     )
 
 

@@ -100,7 +100,7 @@ def list_files(run: Run, known: Iterable[LocalFile] = ()) -> Listing:
     """Return every file of the run as it is now, and every entry that cannot be uploaded.
 
     A run that `excludes_analyses` has none of their files. A link to a file inside the run counts as that file. Links
-    out of the run, names that are not UTF-8 and unreadable files are rejected; special files, links to nothing and
+    out of the run, names that are not UTF-8 and unreadable files are rejected; special files, dangling links and
     links to folders of the run are skipped. Each of them is listed with its reason. A file that is as in `known`, an
     earlier listing, is the same object, so that both take the memory of one. Raises RunError if the run is gone.
     """
@@ -266,14 +266,14 @@ def _classify_entry(entry: os.DirEntry[str], path: str, root: str) -> _FoundFile
             if not stat.S_ISREG(status.st_mode):
                 return SkippedEntry(path, "a link to something that is not a file")
     except FileNotFoundError:
-        return SkippedEntry(path, "a link to nothing") if entry.is_symlink() else None
+        return SkippedEntry(path, "a dangling link") if entry.is_symlink() else None
     except OSError as error:
         return RejectedEntry(path, f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for test, name in _SPECIAL_FILES if test(status.st_mode)), "character device")
         return SkippedEntry(path, f"not a file but a {kind}")
     if not is_utf8(path):
-        return RejectedEntry(path, "name is not UTF-8, which S3 cannot hold")
+        return RejectedEntry(path, "the name is not UTF-8, which S3 requires")
     if not os.access(entry.path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         return RejectedEntry(path, "cannot be read: Permission denied")
     return _FoundFile(LocalFile(path, status.st_size, status.st_mtime_ns), status.st_ctime_ns)

@@ -147,7 +147,7 @@ class _ReadinessCheck:
 
     def _check_without_marker(self, marked: Completion) -> Readiness:
         """Check a run whose last marker never comes: the instrument crashed, or its software writes none."""
-        waited = f"CopyComplete.txt did not come within {human_seconds(self._requirements.marker_wait_seconds)}"
+        waited = f"CopyComplete.txt did not arrive within {human_seconds(self._requirements.marker_wait_seconds)}"
         overdue = Notice(waited, id="run.no-copy-complete")
         if not self._requirements.require_whole:
             return Readiness("complete", f"{waited} after RTAComplete", (overdue,))
@@ -207,11 +207,11 @@ class _ReadinessCheck:
 
     def _check_by_time(self, marked: Completion, found: structure.BaseCalls, warnings: tuple[Notice, ...]) -> Readiness:
         """Require that nothing changes for a while, because the files alone do not show that the copy is over."""
-        cause = found.summary or "files came after the completion marker"
+        cause = found.summary or "files arrived after the completion marker"
         if remaining := self._remaining_quiet():
             return Readiness("settling", f"{marked.reason}; {cause}; must stay unchanged for {remaining} more")
         if found.kind == "none" and self._filter_wanted((f"{structure.BASE_CALLS}L001/C1.1/L001_1.cbcl",)):
-            cause = "there are no base calls in it (not copied, or deleted after demultiplexing)"
+            cause = "it has no base calls (not copied, or deleted after demultiplexing)"
             warnings = (Notice(cause, id="run.no-base-calls"), *warnings)
         return Readiness("complete", f"{marked.reason} and nothing changed for {human_seconds(self._quiet)}", warnings)
 

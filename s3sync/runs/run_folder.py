@@ -76,7 +76,7 @@ def open_run(folder: str | Path, *, need_run_info: bool = True) -> Run:
         raise RunError(f"{where} is not a run folder (give the folder of one run)", id="run.not-a-run")
     if not is_utf8(path.name):
         raise RunError(
-            f"the name of the folder is not UTF-8, so S3 cannot hold it: {where} (rename it)", id="run.name-not-utf8"
+            f"the name of the folder is not UTF-8, which S3 requires: {where} (rename it)", id="run.name-not-utf8"
         )
     try:
         info = read_run_info(path / RUN_INFO)

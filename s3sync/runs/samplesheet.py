@@ -54,7 +54,7 @@ def check_samples(run_path: Path, pattern: Pattern | None, seconds: float = MATC
     try:
         sheets = find_sheets(run_path)
         if not sheets:
-            reason = f"no file of the run itself is named like SampleSheet.csv in {printable(str(run_path))}"
+            reason = f"no file named like SampleSheet.csv in {printable(str(run_path))}"
             return SampleCheck(verdict="no samplesheet", reason=reason)
         content = b""
         for number, path in enumerate(sheets):

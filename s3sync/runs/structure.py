@@ -90,7 +90,7 @@ class BaseCalls:
 def check(flow_cell: FlowCell | None, files: Iterable[LocalFile]) -> BaseCalls:
     """Compare the files below BaseCalls with what the flow cell requires. `files` may contain others too."""
     if flow_cell is None:
-        return BaseCalls(kind="unknown", summary=f"{RUN_INFO} does not say which reads, lanes and tiles there are")
+        return BaseCalls(kind="unknown", summary=f"{RUN_INFO} does not list reads, lanes and tiles")
     if flow_cell.cycles == 0:
         return BaseCalls(kind="whole")
     seen = _SeenFiles.of(files)
@@ -99,7 +99,7 @@ def check(flow_cell: FlowCell | None, files: Iterable[LocalFile]) -> BaseCalls:
     layout, families = seen.layout, seen.layout.families
     expected = _expected_cells(flow_cell, layout, seen)
     if expected is None:
-        summary = f"its files of base calls are not named as {RUN_INFO} has lanes, cycles and tiles"
+        summary = f"the names of its base-call files do not match the lanes, cycles and tiles in {RUN_INFO}"
         return BaseCalls(kind="unknown", summary=summary, families=families)
     absent = [*sorted(expected - seen.cells), *sorted(_missing_filters(flow_cell, layout, seen))]
     suspects, empty = seen.suspects(), sorted(seen.empty)
@@ -124,7 +124,7 @@ def _check_without_base_calls(flow_cell: FlowCell, seen: _SeenFiles) -> BaseCall
         return BaseCalls(kind="missing", summary=summary, missing=tuple(seen.copying))
     tiles = {(lane, 0, tile) for lane in flow_cell.lanes for tile in flow_cell.tiles_of(lane)}
     if not seen.filters & tiles or seen.filters >= tiles:
-        return BaseCalls(kind="none", summary="no base calls in it")
+        return BaseCalls(kind="none", summary="it has no base calls")
     paths = tuple(_path_of(LAYOUTS[0], cell) for cell in sorted(tiles - seen.filters))
     filters = f"{pluralize(len(paths), 'filter file')} missing; the first is {paths[0]}"
     return BaseCalls(kind="missing", summary=f"no base calls yet; {filters}", missing=paths)

@@ -64,7 +64,7 @@ def _described(path: Path) -> tuple[str, str]:
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         text = f"cannot read its record: {printable(str(error))} (repair or remove {printable(str(path))})"
         return printable(path.name.removesuffix(_SUFFIX)), text
-    return node, f"s3sync could not start there since {since}: {why} ({_ADVICE})"
+    return node, f"s3sync has not been able to start there since {since}: {why} ({_ADVICE})"
 
 
 def _path(log_dir: Path, node: str) -> Path:

@@ -95,7 +95,7 @@ def collect(request: UploadRequest, folder: WorkFolder, runtime: Runtime) -> Upl
             run=run, destination=request.destination, log_path=store.log_path, state=state, selection=inputs.selection
         )
 
-    busy = f"{uploading.target} is being uploaded already"
+    busy = f"{uploading.target} is already being uploaded"
     with lock.wait_for(store.lock_path, busy, runtime.stop, lambda: not folder.exists()) as held:
         if held:
             store.set_lock_check(held.check)
@@ -119,7 +119,7 @@ def _require_completed(result: UploadResult, uploading: ClusterUpload) -> Upload
     """Return the result that another call has collected. Raises RunError if the run is not completed."""
     if not result.state.completed:
         raise RunError(
-            f"{uploading.target} is not completed, and another call has collected its results ({_CONTINUE})",
+            f"{uploading.target} is not completed; another process has collected its results ({_CONTINUE})",
             id="slurm.collected-elsewhere",
         )
     return result

@@ -80,7 +80,7 @@ class Collector:
             return Slurm(self._environ).jobs(spec.name)
         except ConfigError as error:
             raise BusyError(
-                f"{name} was handed over to Slurm, which is not installed here (use the host that did so)",
+                f"{name} was handed over to Slurm, which is not installed here (use the host that submitted it)",
                 id="slurm.other-host",
             ) from error
 
@@ -140,7 +140,7 @@ class ClusterExecutor(Collector):
 
 def _require_no_running_task(folder: WorkFolder, run: Run, stop: StopRequest) -> None:
     """Raise BusyError if a task still runs on a node that Slurm has given up because it cannot reach it."""
-    busy = f"{printable(run.run_id)} is being uploaded on a node that Slurm has given up"
+    busy = f"{printable(run.run_id)} is still being uploaded on a node that Slurm considers down"
 
     def try_lock(number: int) -> None:
         with lock.hold(folder.lock_path(number), busy, stop=stop):

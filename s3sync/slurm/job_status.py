@@ -29,7 +29,7 @@ def count_transfers(folder: WorkFolder) -> UploadCounters:
 def describe_progress(folder: WorkFolder) -> str:
     """Return the progress of all jobs, for people. Raises nothing."""
     if not folder.is_submitted():
-        return "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
+        return "unknown whether it has accepted the jobs (the next scan asks Slurm, and tries again)"
     try:
         spec, shards = folder.spec(), folder.shard_count()
     except StateError as error:

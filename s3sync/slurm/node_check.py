@@ -70,14 +70,14 @@ def _check_version(expected: str) -> access.CheckResult:
 
 def _check_directory(path: str, run: str) -> access.CheckResult:
     """Check a directory, which may be an empty mount point."""
-    where, advice = printable(path), "mount it there, too, under the same path"
+    where, advice = printable(path), "mount it there under the same path"
     try:
         os.listdir(path)
     except OSError as error:
         text = f"{where}: {error.strerror} ({advice})"
         return access.CheckResult(ok=False, what="directory", text=text, id="slurm.directory-unreadable")
     if run and not os.path.isdir(os.path.join(path, run)):
-        text = f"{where}: {printable(run)} is not in it there ({advice})"
+        text = f"{where}: {printable(run)} is missing there ({advice})"
         return access.CheckResult(ok=False, what="directory", text=text, id="slurm.directory-not-mounted")
     return access.CheckResult(ok=True, what="directory", text=f"{where}: readable")
 

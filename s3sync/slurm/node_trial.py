@@ -164,8 +164,8 @@ class NodeTrials:
         where = printable(str(self._use.log_dir))
         what = f"node {node or printable(trial.node)}"
         if not node:
-            advice = "put log_dir where all nodes have it under the same path, and this user may write"
-            text = f"job {trial.job} ended, but nothing that it wrote is in {where} ({advice})"
+            advice = "put log_dir on a share that all nodes mount under the same path, where this user can write"
+            text = f"job {trial.job} ended, but its results are not in {where} ({advice})"
             yield CheckResult(ok=False, what=what, text=text, id="slurm.log-dir-not-shared")
             return
         yield CheckResult(ok=True, what=what, text=f"log_dir: {where}: shared (job {trial.job} took {took})")
@@ -224,7 +224,7 @@ def _poll(trial: _Trial, job: SlurmJob | None, now: float) -> str | None:
         text = f"still waits after {human_seconds(_WAIT_SECONDS)}{reason}: cancelled (try again when a node is free)"
         return text if now - trial.submitted > _WAIT_SECONDS else None
     trial.started = trial.started or now
-    text = f"still runs after {human_seconds(_RUN_SECONDS)} on {job.node}: cancelled (look there)"
+    text = f"still runs after {human_seconds(_RUN_SECONDS)} on {job.node}: cancelled (look at that node)"
     return text if now - trial.started > _RUN_SECONDS else None
 
 

@@ -16,7 +16,7 @@ FOLDER = "starts"  # in the work folder
 FINALIZER = "last"  # in names of files, in place of the number of a shard
 _RAN = "ran."  # prefix of a mark once the program runs
 _OUTPUT_LINES = 2  # of what a job printed
-_SILENT = "its job left nothing in the log directory (is that shared, and may this user write there?)"
+_SILENT = "its job wrote nothing to the log directory (is it shared, and can this user write there?)"
 _ENDED_BY_SLURM = "slurmstepd: error: ***"
 
 

@@ -66,7 +66,7 @@ def find_presence(path: str, numbers: Sequence[int] = (), beside: str = "") -> P
         return Presence("gone") if is_known else Presence("unknown", f"{printable(path)} is empty: is it mounted?")
     except (FileNotFoundError, NotADirectoryError):
         if os.path.islink(path):
-            return Presence("unknown", f"{printable(path)} is a link to nothing: is that mounted?")
+            return Presence("unknown", f"{printable(path)} is a dangling link: is that mounted?")
     except OSError as error:
         return Presence("unknown", f"cannot examine {printable(path)}: {error.strerror}")
     return _find_presence_by_parent(os.path.dirname(path), numbers, beside)
@@ -154,7 +154,7 @@ def check_claim(
     if there.state == "here":
         return Claim("another", f"the state log and the objects in S3 belong to {old}, which is still there")
     if there.state == "unknown" and local_files.read_folder_numbers(run.path)[1:2] != tuple(numbers[1:2]):
-        return Claim("another", f"the state log belongs to {old}, and whether that is gone is not known: {there.why}")
+        return Claim("another", f"the state log belongs to {old}, and it is unknown whether that is gone: {there.why}")
     if others:
         return Claim("another", f"the state log belongs to {old}, which is gone, and {_several([run.path, *others])}")
     listing, state = load()
@@ -170,7 +170,7 @@ def claim_without_log(run: Run, others: Sequence[Path]) -> Claim:
 
 def _several(folders: Sequence[Path]) -> str:
     names = sorted(printable(str(folder)) for folder in folders)
-    return f"{' and '.join(names)} have one name and one destination, so neither is uploaded"
+    return f"{' and '.join(names)} have the same name and destination, so none of them is uploaded"
 
 
 def explain_difference(run: Run, listing: local_files.Listing, verified: Mapping[str, Proof]) -> str:
@@ -183,7 +183,7 @@ def explain_difference(run: Run, listing: local_files.Listing, verified: Mapping
         return ""
     both = [(file, verified[file.path]) for file in listing.files if file.path in verified]
     if not both:
-        return f"it has none of the {pluralize(len(verified), 'file')} that the log has"
+        return f"it has none of the {pluralize(len(verified), 'file')} in the log"
     lasting = [(file, proof) for file, proof in both if not _MAY_CHANGE.fullmatch(file.path)]
     changed = [file.path for file, proof in lasting if proof.size not in (-1, file.size)]
     changed = changed or [file.path for file, proof in _sample(lasting) if _has_other_bytes(run, file, proof)]

@@ -50,9 +50,9 @@ def for_upload(environ: Mapping[str, str], default: Path | None = None) -> LogDi
     if own is None:
         advice = f"give a folder with --log-dir, or set this one up once: `{_setup_command(default)}`"
         raise StateError(
-            f"no folder to keep the state logs in: {why}, nor any in its home ({advice})", id="state.no-log-dir"
+            f"no folder to keep the state logs in: {why}, nor in its home ({advice})", id="state.no-log-dir"
         )
-    others = f"; uploads by {_owner(default)} neither see this one nor wait for it"
+    others = f"; uploads by {_owner(default)} do not see uploads by this user, nor wait for them"
     where = f"{why}, so the state logs are in {printable(str(own))}"
     return LogDir(own, where + ("" if obstacle.is_missing else others))
 
@@ -169,7 +169,7 @@ def _advice(log_dir: Path, obstacle: Obstacle, elsewhere: str) -> str:
             f"{printable(str(path))} is a file, not a folder (move it away{f', or {elsewhere}' if elsewhere else ''})"
         )
     if reason != os.strerror(errno.EACCES):
-        return f"{reason}: {printable(str(path))} ({elsewhere or 'that has to be fixed first'})"
+        return f"{reason}: {printable(str(path))} ({elsewhere or 'fix that first'})"
     ways = [elsewhere] if elsewhere else []
     if is_missing:
         ways.insert(0, f"set it up once: `{_setup_command(log_dir)}`")

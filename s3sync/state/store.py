@@ -164,7 +164,7 @@ class StateStore:
             for path in closed
         )
         if (where := lock.current_holder(self.lock_path)) is not None:
-            text = f"it is being uploaded already{f' by {where}' if where else ''}, so an upload would end at once"
+            text = f"it is already being uploaded{f' by {where}' if where else ''}, so an upload would end at once"
             problems.append(Notice(text, id="lock.busy"))
         return problems
 
@@ -222,7 +222,7 @@ class StateStore:
 
     def record(self, proofs: Iterable[Proof]) -> None:
         """Append proofs to the journal and flush it to the disk. Raises StateError, LeaseLostError."""
-        assert self._journal is not None, "begin() comes first"
+        assert self._journal is not None, "call begin() first"
         self.check()
         with _explain_write("write", self.journal_path):
             files.append_synced(self._journal, journal_lines(proofs))

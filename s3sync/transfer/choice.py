@@ -50,5 +50,5 @@ class EvidenceChoice:
             return
         self._has_none = True
         if self._verify == "checksum":
-            text = "S3 keeps no checksums of what is sent, so files are verified by their ETags"
+            text = "S3 stores no checksums of uploaded files, so they are verified by their ETags"
             self._show(Notice(text, id="s3.no-checksums").line)

@@ -41,7 +41,7 @@ def send(written: Run, pipeline: Pipeline, number: int, class_of: ClassOf) -> tu
     Raises what `Pipeline.run` raises.
     """
     file = local_files.restat(written, aws_destination.COMPLETION_OBJECT)
-    assert file is not None, "write() comes first"
+    assert file is not None, "call write() first"
     why = "it was not sent"
     for verdicts in pipeline.run(BatchQueue([[file]], number, class_of=class_of)):
         for proof in verdicts.proofs:

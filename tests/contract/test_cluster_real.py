@@ -120,7 +120,7 @@ def test_a_task_without_slurmd_continues_and_its_twin_waits_for_it(
 def is_at_work(slurm: SlurmCluster, node: str) -> bool:
     """Whether a process of ours runs there."""
     for process in slurm.processes(node):
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+        with contextlib.suppress(psutil.Error):  # it has already ended
             if "s3sync" in process.cmdline():
                 return True
     return False

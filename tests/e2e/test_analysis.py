@@ -126,7 +126,7 @@ def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_marker
     assert first["failed"] == {
         "Data/BCLConvert/fastq/a.fastq.gz": (
             f"CRC-32 is {zlib.crc32(whole.replace(b'a', b'x', 1)):08x} on this disk, "
-            f"Manifest.tsv says {zlib.crc32(whole):08x}: the copy from the instrument is damaged; copy it again"
+            f"Manifest.tsv says {zlib.crc32(whole):08x}: the copy from the instrument is damaged; copy the file again"
         ),
         "Data/logs/dragen.log": (
             "Manifest.tsv lists it, but it is missing: the copy from the instrument is incomplete; copy it again"
@@ -146,7 +146,7 @@ def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_marker
     assert again.code == 0
     assert again.out.count("nothing to send: ") == 2
     assert f"uploaded: {run.name}/Analysis/1\n" in again.out
-    assert "  CRC-32  of 4 files as Manifest.tsv has it\n" in again.out
+    assert "  CRC-32  of 4 files matches Manifest.tsv\n" in again.out
     assert {k: v.body for k, v in server.objects(BUCKET).items()} == {
         f"{run.name}/{p}": c for p, c in tree(run).items()
     }
@@ -382,7 +382,7 @@ def test_a_manifest_as_instruments_write_it() -> None:
         (b"/etc/passwd\t00000000\n", "line 1 has a path that is not in the analysis: /etc/passwd"),
         (b"a\t00000000\nData/../../x\t00000000\n", "line 2 has a path that is not in the analysis: Data/../../x"),
         (b"Data//\x1b[2J\t00000000\n", r"line 1 has a path that is not in the analysis: Data//\x1b[2J"),
-        (b"a\t00000000\na\t00000001\n", "line 2 has another CRC-32 of a than an earlier line"),
+        (b"a\t00000000\na\t00000001\n", "line 2 has a different CRC-32 for a than an earlier line"),
     ],
 )
 def test_a_manifest_that_cannot_be_understood_says_where_and_why(content: bytes, why: str) -> None:
@@ -485,7 +485,7 @@ def test_an_analysis_without_manifest_whose_markers_came_first_is_still_being_co
     (folder / "Data" / "late.fastq.gz").write_text("late")
     early, late = (analysis.check_completion(unit, HOUR, now + after) for after in (0, HOUR + 60))
     assert not early.is_complete
-    assert early.reason == "files came after its markers; waits until nothing changed for 1 h 00 min"
+    assert early.reason == "files arrived after its markers; waits until nothing changed for 1 h 00 min"
     assert (late.is_complete, late.warnings) == (True, ())
 
 

@@ -236,7 +236,7 @@ def test_a_user_without_a_home_gets_an_error_with_what_to_do(open_lab: Lab, env:
     found = resolved(open_lab, **env)
 
     assert found == (
-        f"no folder to keep the state logs in: this user cannot make {open_lab.root}/var, nor any in its home"
+        f"no folder to keep the state logs in: this user cannot make {open_lab.root}/var, nor in its home"
         " (give a folder with --log-dir, or set this one up once:"
         f" `sudo install -d -m 700 -o {NOBODY} {open_lab.root}/var`)"
     )
@@ -251,7 +251,7 @@ def test_a_default_that_is_another_users_is_not_passed_over_in_silence(open_lab:
 
     own = open_lab.home / ".local/state/s3sync"
     note = f"this user cannot write {open_lab.root}/var, so the state logs are in {own}"
-    assert place == log_dir.LogDir(own, f"{note}; uploads by root neither see this one nor wait for it")
+    assert place == log_dir.LogDir(own, f"{note}; uploads by root do not see uploads by this user, nor wait for them")
 
 
 def test_a_default_that_this_user_can_make_or_write_is_used(open_lab: Lab) -> None:
@@ -320,7 +320,7 @@ def test_a_dry_run_says_that_the_run_is_being_uploaded_and_that_there_is_no_room
     assert store.obstacles(1000) == []
 
     with lock.hold(store.lock_path, "run"):
-        assert store.obstacles(1) == [("it is being uploaded already, so an upload would end at once", "lock.busy")]
+        assert store.obstacles(1) == [("it is already being uploaded, so an upload would end at once", "lock.busy")]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     (shortage,) = store.obstacles(1000)
 

@@ -96,7 +96,7 @@ def test_a_dry_run_warns_of_what_the_upload_cannot_write(tmp_path: Path) -> None
 
     (warning,) = locations.warn_of_unwritable(tmp_path / "file" / "log")
 
-    assert warning.startswith("warning: without --dry-run this fails: ")
+    assert warning.startswith("warning: would fail without --dry-run: ")
     assert locations.warn_of_unwritable(tmp_path / "log") == []
 
 

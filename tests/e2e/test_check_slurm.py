@@ -119,7 +119,10 @@ def test_a_controller_that_does_not_answer(site: Site, fake: FakeSlurm) -> None:
             "for word; do :; done; (echo n9; echo /opt/python: not found) > $(dirname $word)/out.txt; echo 7",
             "program: /opt/python: not found (install s3sync there under the same path)",
         ),
-        ("echo 7", "job 7 ended, but nothing that it wrote is in LOG_DIR (put log_dir where all nodes have it under"),
+        (
+            "echo 7",
+            "job 7 ended, but its results are not in LOG_DIR (put log_dir on a share that all nodes mount under",
+        ),
         (
             "echo '7|PENDING||Resources' > FAKE/queue; echo 7",
             "job 7 still waits after 0.0 s (Resources): cancelled (try again when a node is free)",
@@ -283,8 +286,8 @@ def test_a_real_cluster_is_looked_at(lab: Lab, tiny_run: Path, slurm: SlurmClust
     assert f"bucket: s3://{BUCKET}: reachable with these credentials" in [finding["text"] for finding in found]
     wrong = [[finding for finding in result.json["findings"] if not finding["ok"]] for result in (unmounted, unshared)]
     assert [(finding["what"], finding["text"].partition(" (")[0]) for (finding,) in wrong] == [
-        ("node n1", f"directory: {tiny_run.parent}: {tiny_run.name} is not in it there"),
-        ("node n1", f"job 3 ended, but nothing that it wrote is in {lab.log_dir}"),
+        ("node n1", f"directory: {tiny_run.parent}: {tiny_run.name} is missing there"),
+        ("node n1", f"job 3 ended, but its results are not in {lab.log_dir}"),
     ]
     assert list(lab.log_dir.iterdir()) == []
     slurm.wait_until(lambda: slurm.squeue() == [])

@@ -477,8 +477,8 @@ def test_what_changes_between_verification_and_deletion_stays(
         "Data/second.cbcl": "changed since it was verified",
         "Deep/inner.cbcl": "its folder cannot be opened: Not a directory",
         "Gone/gone.cbcl": "gone before it could be deleted",
-        "Data/new.cbcl": "came after the run was verified",
-        "Deep": "came after the run was verified",
+        "Data/new.cbcl": "appeared after the run was verified",
+        "Deep": "appeared after the run was verified",
     }
     assert (outside / "inner.cbcl").exists()
     assert set(tree(stored)) == {

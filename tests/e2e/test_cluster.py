@@ -314,7 +314,7 @@ def test_after_a_failed_submission_no_jobs_are_reported(
     assert (failed.code, "Unable to contact slurm controller" in failed.err) == (1, True), failed.err
     assert len(work_folders(lab)) == 1
     (run,) = lab.run("status", "--config", config, "--json").json["runs"]
-    says = "Slurm is not known to have taken its jobs (the next scan asks Slurm, and tries again)"
+    says = "on Slurm: unknown whether it has accepted the jobs (the next scan asks Slurm, and tries again)"
     assert (run["state"], run["reason"]) == ("partial", says)
     assert "handed over" not in lab.run(*on_slurm(lab, tiny_run, quick_aws("")), "--dry_run").err
     cluster.answers = {}
@@ -488,7 +488,7 @@ def test_a_node_where_the_program_cannot_start_is_avoided_and_reported_until_it_
 ) -> None:
     """Its tasks are over in no time, and the last job is the next that it gets: that one is submitted elsewhere."""
     away = {"no program": sys.executable, "no shared folder": str(lab.log_dir)}[what]
-    says = {"no program": "not found", "no shared folder": "its job left nothing in the log directory"}[what]
+    says = {"no program": "not found", "no shared folder": "its job wrote nothing to the log directory"}[what]
     cluster.replaced["n1"] = (away, str(tmp_path / "nowhere"))
     config = lab.config_for(wide_run, {"executor": "slurm", "slurm": {"nodes": 2}}, aws_command=quick_aws(""))
     watch = ("monitor", "--config", config)

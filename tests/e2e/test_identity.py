@@ -537,14 +537,14 @@ def test_a_directory_that_is_not_mounted_is_no_run_that_is_gone(place: Place, se
     assert "gone" not in place.states().values()
 
 
-@pytest.mark.parametrize("what", ["a link to nothing", "an empty mount point", "a directory that nobody can judge"])
+@pytest.mark.parametrize("what", ["a dangling link", "an empty mount point", "a directory that nobody can judge"])
 def test_a_begun_run_of_which_nobody_can_see_whether_it_is_gone_is_unreadable(
     place: Place, server: S3Server, first: Path, what: str
 ) -> None:
     begin(place, first)
     device, inode, above = log_of(place)["folder"]
     away = shutil.move(first, place.root / "away")
-    if what == "a link to nothing":
+    if what == "a dangling link":
         first.symlink_to(place.root / "nowhere")
     elif what == "an empty mount point":
         first.mkdir()

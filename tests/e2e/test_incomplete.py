@@ -121,7 +121,7 @@ def test_a_run_without_base_calls_is_uploaded_with_a_warning(lab: Lab, server: S
 
     assert done.code == 0
     assert (
-        "there are no base calls in it (not copied, or deleted after demultiplexing)"
+        "it has no base calls (not copied, or deleted after demultiplexing)"
         in done.err + (lab.log_dir / "s3_upload.log").read_text()
     ), "never silently"
     assert len(server.objects(BUCKET)) == len(tree(run))
@@ -247,7 +247,7 @@ def test_a_run_without_its_last_marker_goes_up_with_a_warning_and_is_not_too_old
     (run / "CopyComplete.txt").unlink()
     assert judge(lab, run, 23 * HOUR, max_age=5).state == "sequencing"
     late = judge(lab, run, 25 * HOUR, max_age=5)
-    assert (late.state, "CopyComplete.txt did not come within 24 h 00 min" in late.reason) == ("new", True)
+    assert (late.state, "CopyComplete.txt did not arrive within 24 h 00 min" in late.reason) == ("new", True)
     assert judge(lab, run, 3 * HOUR, marker_wait_hours=2).state == "new"
 
 
@@ -275,7 +275,7 @@ def test_a_mirrored_run_goes_up_when_all_of_it_is_there_and_not_before(
         assert (held.code, held.err, server.objects(BUCKET)) == (0, "", {}), part
         assert judge(lab, copy.folder).state == "settling", part
     assert judge(lab, copy.folder).reason.startswith(
-        "CopyComplete.txt is there; files came after the completion marker"
+        "CopyComplete.txt is there; files arrived after the completion marker"
     )
     list(copy)
 

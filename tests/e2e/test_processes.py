@@ -58,12 +58,12 @@ def test_busy_error_names_the_holder(lock_path: Path) -> None:
     with start_holder(lock_path) as holder:
         with (
             raises_error(BusyError, "lock.busy") as caught,
-            lock.hold(lock_path, "RUN to s3://lab-runs/RUN/ is being uploaded already"),
+            lock.hold(lock_path, "RUN to s3://lab-runs/RUN/ is already being uploaded"),
         ):
             pass
         holder.communicate()
     said = str(caught.value)
-    assert said.startswith("RUN to s3://lab-runs/RUN/ is being uploaded already: ")
+    assert said.startswith("RUN to s3://lab-runs/RUN/ is already being uploaded: ")
     assert f"by process {holder.pid} on {os.uname().nodename} since 2" in said
     assert caught.value.exit_code == EXIT_BUSY
     assert is_free(lock_path)

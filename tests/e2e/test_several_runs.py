@@ -270,7 +270,7 @@ def test_an_edited_config_is_used_while_a_large_run_is_uploaded(
     assert end(process)[0] == 0
     text = (lab.log_dir / "s3_upload.log").read_text()
     assert text.count("cannot be used") == 1
-    assert text.count("part of it waits: max_cores, nice") == 1
+    assert text.count("but not yet for max_cores, nice") == 1
 
 
 def wait_for_log(lab: Lab, text: str) -> None:

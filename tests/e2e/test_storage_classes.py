@@ -100,7 +100,7 @@ def test_what_is_verified_is_not_sent_again_when_its_class_changes(lab: Lab, ser
     again = lab.upload(tiny_run, CBCL)
 
     assert again.code == 0, again.err
-    assert "2 verified files are in another storage class than the patterns say now, and not sent again" in again.err
+    assert "2 verified files are in another storage class than the patterns now say, and not sent again" in again.err
     assert server.counters["PutObject"] == puts + 1
     assert {path for path, name in classes(server).items() if name == "DEEP_ARCHIVE"} == {"Data/third.cbcl"}
 

@@ -352,7 +352,7 @@ def test_what_differs_from_a_completed_log_is_sent_again_with_recheck(
     program = f"{sys.executable} -m s3sync"
     again = (
         f"`{program} upload {tiny_run} --bucket {BUCKET} --aws-command {lab.aws} --recheck` asks S3 again,"
-        " and sends what differs"
+        " and uploads what differs"
     )
     assert found.out.splitlines()[-1] == f"  next    {again}"
     assert lab.upload(tiny_run).out.startswith("nothing to send"), "a completed log is believed"
@@ -428,7 +428,7 @@ def test_with_nothing_in_s3_no_byte_is_read_and_the_place_is_doubted(
     )
     assert place.startswith(f"  against s3://{BUCKET}/{tiny_run.name}/, in ")
     assert not_written == f"  manifest {manifest} is not written: nothing is verified"
-    assert doubt == "  nothing at all of this run is there: are --bucket and --remote-path right?"
+    assert doubt == "  S3 has nothing of this run: are --bucket and --remote-path right?"
     assert elsewhere.startswith(f"  its state log names s3://{BUCKET}/2026/{tiny_run.name}/, completed 20")
     assert "upload" not in "".join(rest)
     assert (unknown.code, unknown.json["elsewhere"]) == (1, [])

@@ -76,5 +76,5 @@ def test_without_checksums_etags_are_compared(
     result = lab.upload(run, "--verify", verify, *aws)
     assert result.code == 0
     assert ways(lab, run) == {"etag"}
-    assert ("keeps no checksums" in result.err) == (verify == "checksum")
+    assert ("stores no checksums" in result.err) == (verify == "checksum")
     is_verified(lab, run, server)

@@ -421,7 +421,7 @@ def test_row_29_hostile_names_that_are_no_utf8(
     result = lab.upload(small_run, "--aws_command", quick_aws(""))
 
     shown = "Data/" + name.decode("utf-8", "backslashreplace")
-    is_pending(lab, small_run, result, "name is not UTF-8, which S3 cannot hold", shown)
+    is_pending(lab, small_run, result, "the name is not UTF-8, which S3 requires", shown)
     assert f"{shown}: " in result.out
     bad.rename(bad.with_name("good"))
     next_scan_completes(lab, small_run, server, aws_command=quick_aws(""))

@@ -757,7 +757,7 @@ def test_of_a_server_with_its_own_way_of_listing_each_object_is_requested(
     verified = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws, "--json")
     assert (verified.code, verified.json["only_in_s3"]) == (0, None)
     plain = lab.run("verify", str(tiny_run), "--bucket", BUCKET, *aws)
-    assert "what only S3 has is not known: s3://lab-runs cannot be listed reliably: " in plain.out
+    assert "files that only S3 has are unknown: s3://lab-runs cannot be listed reliably: " in plain.out
 
 
 def test_names_that_a_listing_spoils_are_requested(
@@ -826,7 +826,7 @@ def test_parts_that_a_killed_call_has_left_are_removed_whatever_the_server_lists
 @pytest.mark.parametrize(
     ("bucket", "alternative"),
     [
-        ("runs--euw1-az1--x-s3", "a directory bucket is in one zone only"),
+        ("runs--euw1-az1--x-s3", "a directory bucket is not supported"),
         ("runs--euw1-az1--xa-s3", "give a bucket of another kind"),
         ("arn:aws:s3:eu-west-1:123456789012:accesspoint/runs", "which ends in -s3alias"),
         ("arn:aws:s3:eu-west-1:123456789012:accesspoint:runs", "which ends in -s3alias"),
@@ -834,9 +834,9 @@ def test_parts_that_a_killed_call_has_left_are_removed_whatever_the_server_lists
         ("arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap", "a multi-region access point"),
         ("mfzwi23gnjvgw.mrap", "a multi-region access point"),
         ("arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-1/accesspoint/runs", "ends in --op-s3"),
-        ("arn:aws:s3-object-lambda:us-east-1:123456789012:accesspoint/runs", "takes no uploads"),
-        ("runs-abcdef--ol-s3", "takes no uploads"),
-        ("abc--table-s3", "a table bucket takes no files"),
+        ("arn:aws:s3-object-lambda:us-east-1:123456789012:accesspoint/runs", "does not accept uploads"),
+        ("runs-abcdef--ol-s3", "does not accept uploads"),
+        ("abc--table-s3", "a table bucket does not store files"),
         ("arn:aws:s3:::lab-runs", "give only the bucket's name"),
         ("lab-runs.s3.eu-central-1.amazonaws.com", "give only the bucket's name"),
         ("lab-runs.s3.dualstack.eu-central-1.amazonaws.com", "give only the bucket's name"),

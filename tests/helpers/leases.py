@@ -17,7 +17,7 @@ LASTING = LeaseTiming(heartbeat=0.02, missed_beats=3000)  # of holders that have
 
 
 def wish(place: str, pace: LeaseTiming = QUICK, **more: Any) -> LeaseRequest:
-    return LeaseRequest(name="RUN", busy="RUN is being uploaded already", lock_domain=place, timing=pace, **more)
+    return LeaseRequest(name="RUN", busy="RUN is already being uploaded", lock_domain=place, timing=pace, **more)
 
 
 def unheard(_why: LeaseLostError) -> None:

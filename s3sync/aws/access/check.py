@@ -146,7 +146,7 @@ def _explain_without_listing(aws: AwsCli, target: UploadTarget, listed: AwsResul
     head = aws.run(argv.head_object_argv(target.bucket, target.probe_key))
     if not is_probed and not diagnosis.error_codes(head.errors) & _NO_KEY:
         return ""
-    slower = "so each object is requested by itself, which takes longer"
+    slower = "so each object is requested separately, which takes longer"
     if is_unsupported:
         return f"reachable, but this server does not list it, {slower}"
     return f"reachable, but these credentials may not list it, {slower} (give them s3:ListBucket there)"

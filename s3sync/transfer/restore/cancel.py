@@ -29,7 +29,7 @@ def cancel(request: RestoreRequest, runtime: Runtime) -> Cancellation:
 
     Raises RunError if there is none, BusyError while it runs, StateError.
     """
-    busy = f"{printable(request.run_id)} is being uploaded or restored"
+    busy = f"{printable(request.run_id)} is already being uploaded or restored"
     with lock.hold(request.state_store.lock_path, busy, stop=runtime.stop, show=runtime.display.print):
         store = request.thaw_store
         log, has_log = store.load(), files.is_there(store.path)
@@ -56,7 +56,7 @@ def _none_pending(request: RestoreRequest, others: list[ThawLog]) -> str:
     if not others:
         return f"{what} (there is nothing to cancel)"
     named = "; ".join(" ".join([printable(log.run_path), *_choice(log)]) for log in others)
-    return f"{what} (give the options of the command that began it; pending: {named})"
+    return f"{what} (give the options of the command that started it; pending: {named})"
 
 
 def _choice(log: ThawLog) -> list[str]:

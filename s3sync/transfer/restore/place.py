@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PREFIX = ".s3sync-restore-"
 _MAX_NAME_BYTES = 100  # of the run, in the name of its private folder
-_SAME_NAME = "the name of another key is the same on this file system (restore to one that tells them apart)"
+_SAME_NAME = "another key has the same name on this file system (restore to a case-sensitive one)"
 _A_FOLDER = "a folder of this name is on disk (move it away)"
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755  # at most
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

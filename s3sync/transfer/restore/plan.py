@@ -92,6 +92,6 @@ def _choose(request: RestoreRequest, paths: set[str]) -> set[str]:
     if not chosen:
         given = " ".join(part.text for part in request.parts)
         raise RunError(
-            f"nothing in {printable(request.url)} is chosen by --only {printable(given)}", id="restore.nothing-chosen"
+            f"--only matches nothing in {printable(request.url)}: {printable(given)}", id="restore.nothing-chosen"
         )
     return chosen

@@ -65,7 +65,7 @@ class Record:
 
     def why_missing(self, path: str) -> str:
         """Return why a file that is not in S3 is expected there."""
-        return f"not in S3, though {self.entries[path][0].source} names it ({DELETED})"
+        return f"not in S3, although {self.entries[path][0].source} lists it ({DELETED})"
 
 
 def read_record(request: RestoreRequest, aws: client.AwsCli, remote: Mapping[str, RemoteObject]) -> Record:
@@ -79,7 +79,7 @@ def read_record(request: RestoreRequest, aws: client.AwsCli, remote: Mapping[str
         if expected and expected != remote[path].etag:
             raise StateError(
                 f"s3://{request.destination.bucket}/{printable(request.prefix + path)} is not the completion object"
-                f" that the upload wrote, as its state log says: somebody replaced it ({_ADVICE})",
+                f" that the state log recorded: it was replaced ({_ADVICE})",
                 id="restore.replaced-record",
             )
         _read_completion_object(record, request, aws, path, remote[path])
@@ -105,7 +105,7 @@ def _read_logs(record: Record, request: RestoreRequest, remote: Mapping[str, Rem
             record.add_folders(below, state.folders)
             etags[below + aws_destination.COMPLETION_OBJECT] = state.completion_object
             if not state.completed:
-                text = f"the upload of {printable(run.run_id)} was not completed, says its state log"
+                text = f"the upload of {printable(run.run_id)} was not completed, according to its state log"
                 record.warnings.append(Notice(text, id="restore.upload-not-completed"))
     return etags
 
@@ -137,7 +137,7 @@ def _read_completion_object(
         folders = {str(folder): _parse_mtime(folder, mtime) for folder, mtime in facts.get("folders", {}).items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise StateError(
-            f"{where} is not as an upload writes it: {printable(str(error))[:200]} ({_ADVICE})",
+            f"{where} is not a valid record of an upload: {printable(str(error))[:200]} ({_ADVICE})",
             id="restore.damaged-record",
         ) from error
     record.add(where, entries)
@@ -152,7 +152,7 @@ def _parse_completion_object(content: bytes, size: int) -> Any:
 
 def _parse_mtime(path: object, value: Any) -> int:
     if not abs(mtime_ns := int(value)) < 2**63:
-        raise ValueError(f"the modification time of {path} is not one")
+        raise ValueError(f"the modification time of {path} is invalid")
     return mtime_ns
 
 
@@ -165,7 +165,7 @@ def _entries_of_completion_object(
     if facts["verdict"] != "complete" or facts["total_files"] != len(files) or facts["total_bytes"] != total:
         raise ValueError("it contradicts itself")
     if facts["run_id"] != f"{request.run_id}/{below}".rstrip("/"):
-        raise ValueError(f"it is of another run, {facts['run_id']}")
+        raise ValueError(f"it belongs to another run, {facts['run_id']}")
     for entry in files:
         found = str(entry["etag"])
         is_md5 = entry["verified_by"] in ("etag", "predecessor") and etag.is_md5_like(found)
@@ -192,14 +192,14 @@ def _read_manifest(record: Record, manifest: Path, prefix: str) -> None:
 def _parse_manifest(text: str, source: str, prefix: str) -> Iterator[tuple[str, Entry]]:
     header, *rows = text.removesuffix("\n").split("\n")
     if header != _MANIFEST_HEADER:
-        raise ValueError("its first line is not that of a manifest")
+        raise ValueError("it does not begin like a manifest")
     yield from (_parse_row(row, source, prefix) for row in rows)
 
 
 def _parse_row(row: str, source: str, prefix: str) -> tuple[str, Entry]:
     path, size, md5, found, key = map(_without_escapes, row.split("\t"))
     if key != prefix + path:
-        raise ValueError(f"it is of s3://.../{printable(key)}, not of {printable(prefix + path)}")
+        raise ValueError(f"it belongs to s3://.../{printable(key)}, not of {printable(prefix + path)}")
     return path, Entry(source=source, size=int(size), etag=found, md5=md5.lower())
 
 

@@ -36,11 +36,11 @@ def restore(request: RestoreRequest, runtime: Runtime, continued: ThawStore | No
     """
     started = time.monotonic()
     _require_usable_target(request.target)
-    busy = f"{printable(request.run_id)} is being uploaded or restored already"
+    busy = f"{printable(request.run_id)} is already being uploaded or restored"
     with lock.hold(request.state_store.lock_path, busy, stop=runtime.stop, show=runtime.display.print) as run_lock:
         pending = request.thaw_store.load()
         if continued and not pending:
-            text = f"the restore of {printable(request.run_id)} to {printable(str(request.target))} has ended meanwhile"
+            text = f"the restore of {printable(request.run_id)} to {printable(str(request.target))} has already ended"
             raise BusyError(text, id="restore.ended-meanwhile")
         if pending:
             _require_same_mount(request.target, pending)
@@ -90,7 +90,7 @@ def _require_usable_target(target: Path) -> None:
         )
     if os.path.lexists(target) and not target.is_dir():
         raise UsageError(
-            f"{printable(str(target))} is in the way, and is not a folder (give another --local-path)",
+            f"{printable(str(target))} exists and is not a folder (give another --local-path)",
             id="usage.restore-onto-file",
         )
     if target.is_dir() and target.stat().st_dev != target.parent.stat().st_dev:
@@ -107,7 +107,7 @@ def _require_same_mount(target: Path, pending: ThawLog) -> None:
     if before and now and not now.may_be(before):
         raise StateError(
             f"{printable(str(target.parent))} was on {before} when this restore began, and is on {now} (mount it; or,"
-            " if this is meant, end the restore with --cancel and begin again)",
+            " if this is meant, cancel the restore with --cancel and start again)",
             id="restore.other-mount",
         )
 

@@ -79,7 +79,7 @@ class RemoteRun:
         sizes = f"{run_folder.RUN_INFO} has {theirs.size:,} bytes there and {ours.size:,} here"
         advice = "use another remote_path; `upload --recheck` replaces what is there"
         raise RunError(
-            f"{self._context.url} has another run of that name: {sizes} ({advice})", id="upload.other-run-in-s3"
+            f"{self._context.url} has a different run with this name: {sizes} ({advice})", id="upload.other-run-in-s3"
         )
 
     def _note_other_classes(self, remote: Mapping[str, objects.RemoteObject]) -> None:
@@ -88,7 +88,7 @@ class RemoteRun:
         if others := choice.count_in_others(self._uploader.verified, remote):
             files = f"{pluralize(others, 'verified file')} {'is' if others == 1 else 'are'}"
             self._context.display.print(
-                f"note: {self._context.target}: {files} in another storage class than the patterns say now,"
+                f"note: {self._context.target}: {files} in another storage class than the patterns now say,"
                 " and not sent again"
             )
 

@@ -29,7 +29,7 @@ def upload(request: UploadRequest, runtime: Runtime, executor: Executor) -> Uplo
     Files that failed are in the result, not raised. An `executor` that submits takes the files instead of this machine.
     """
     call = _begin_call(request, runtime, executor)
-    busy = f"{call.target} is being uploaded already"
+    busy = f"{call.target} is already being uploaded"
     with call.store.locked(busy, stop=runtime.stop, show=runtime.display.print) as run_lock:
         return call.upload_locked(run_lock.descriptor)
 

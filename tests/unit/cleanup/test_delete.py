@@ -102,8 +102,8 @@ def test_what_changes_meanwhile_stays_and_the_run_can_be_recognised(run: Path, t
 
     assert result.not_deleted == {
         "Data/c.cbcl": "changed since it was verified",
-        "Data/L001": "came after the run was verified",
-        "new": "came after the run was verified",
+        "Data/L001": "appeared after the run was verified",
+        "new": "appeared after the run was verified",
         "Data/L001/a.cbcl": "its folder cannot be opened: Not a directory",
         "Data/L001/b.cbcl": "its folder cannot be opened: Not a directory",
     }

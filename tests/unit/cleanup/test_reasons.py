@@ -135,4 +135,4 @@ def test_a_reason_names_a_file_the_others_and_the_command_that_uploads_them() ->
     (reason,) = reasons_to_keep(found(differing=differing), None)
     assert reason.text.startswith(f"2 files not identical with {URL}: Analysis/1/x.fastq.gz: not in S3, and 1 more")
     assert "; 1 of it in Analysis/: the instrument's own analysis" in reason.text
-    assert "--log-dir /log --recheck` sends what differs" in reason.text
+    assert "--log-dir /log --recheck` uploads what differs" in reason.text

@@ -145,7 +145,7 @@ def test_a_run_without_base_calls_goes_up_after_the_quiet_time_with_a_warning(tm
     verdict = check(run, HOUR + 1)
 
     assert verdict.state == "complete"
-    assert warning_of(verdict) == "there are no base calls in it (not copied, or deleted after demultiplexing)"
+    assert warning_of(verdict) == "it has no base calls (not copied, or deleted after demultiplexing)"
 
 
 def test_base_calls_that_are_excluded_need_not_be_there(run: Run) -> None:
@@ -167,7 +167,7 @@ def test_what_comes_after_the_marker_is_still_being_copied_even_if_all_base_call
     (run.path / "InterOp" / "IndexMetricsOut.bin").write_bytes(b"late")
     verdict = check(run)
     assert verdict.state == "settling"
-    assert "files came after the completion marker; must stay unchanged for 1 h 00 min more" in verdict.reason
+    assert "files arrived after the completion marker; must stay unchanged for 1 h 00 min more" in verdict.reason
     assert check(run, HOUR + 1).state == "complete"
 
 
@@ -201,7 +201,7 @@ def test_a_layout_that_nobody_knows_waits_for_the_quiet_time(run: Run, change: s
     info = run.path / "RunInfo.xml"
     text = re.sub("(?s)<FlowcellLayout.*</FlowcellLayout>", "", info.read_text()) if change == "layout" else change
     info.write_text(text)
-    assert "RunInfo.xml does not say which reads, lanes and tiles there are" in check(run).reason
+    assert "RunInfo.xml does not list reads, lanes and tiles" in check(run).reason
     assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "complete"]
     assert check(run, HOUR + 1).warnings == ()
 
@@ -266,7 +266,7 @@ def test_a_run_whose_last_marker_does_not_come_goes_up_after_a_day_of_quiet_with
     verdict = check(run, DAY + 1)
 
     assert verdict.state == "complete"
-    assert warning_of(verdict).startswith("CopyComplete.txt did not come within 24 h 00 min; uploaded without it")
+    assert warning_of(verdict).startswith("CopyComplete.txt did not arrive within 24 h 00 min; uploaded without it")
     shorter = replace(TERMS, marker_wait_seconds=2 * HOUR)
     assert [check(run, after, shorter).state for after in (HOUR, 3 * HOUR)] == ["sequencing", "complete"]
 
@@ -283,7 +283,7 @@ def test_a_run_without_its_last_marker_and_some_base_calls_is_held(run: Run) -> 
     base_calls(run)[0].unlink()
     verdict = check(run, DAY + 1)
     assert verdict.state == "incomplete"
-    assert verdict.reason.startswith("CopyComplete.txt did not come within 24 h 00 min; lane 1: cycle 1 of read 1")
+    assert verdict.reason.startswith("CopyComplete.txt did not arrive within 24 h 00 min; lane 1: cycle 1 of read 1")
 
 
 @pytest.mark.parametrize("what", ["no base calls", "a layout that nobody knows"])

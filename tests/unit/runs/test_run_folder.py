@@ -562,14 +562,14 @@ def test_links_count_as_inside_when_the_run_itself_is_reached_by_a_link(tmp_path
         ("../run-2/file", "a link out of the run"),
         ("Data/../../secret", "a link out of the run"),
         ("../gone", "a link out of the run"),
-        ("gone", "a link to nothing"),
-        ("Data/gone", "a link to nothing"),
+        ("gone", "a dangling link"),
+        ("Data/gone", "a dangling link"),
         ("link", "a link to something that is not a file"),
         ("loop", "a link to something that is not a file"),
         ("Data", "a link to something that is not a file"),
         (".", "a link to something that is not a file"),
         ("pipe", "a link to something that is not a file"),
-        ("file/x", "cannot be read: Not a directory|a link to nothing"),
+        ("file/x", "cannot be read: Not a directory|a dangling link"),
     ],
 )
 def test_links_that_cannot_be_sent(tmp_path: Path, target: str, reason: str) -> None:
@@ -605,7 +605,7 @@ def test_names_that_are_not_utf8_are_reported(tmp_path: Path) -> None:
     os.mkdir(os.fsencode(tmp_path) + b"/d\xe9")
     for name in (b"/d\xe9/plain", b"/f\xff", b"/good"):
         Path(os.fsdecode(os.fsencode(tmp_path) + name)).touch()
-    reason = "name is not UTF-8, which S3 cannot hold"
+    reason = "the name is not UTF-8, which S3 requires"
     assert paths(tmp_path) == ["good"]
     assert reasons(tmp_path) == {os.fsdecode(b"d\xe9/plain"): reason, os.fsdecode(b"f\xff"): reason}
 

@@ -375,7 +375,7 @@ def test_every_sample_must_match(
 @pytest.mark.parametrize(
     ("files", "verdict", "reason"),
     [
-        ({}, "no samplesheet", "no file of the run itself is named like SampleSheet.csv in "),
+        ({}, "no samplesheet", "no file named like SampleSheet.csv in "),
         ({"SampleSheet.csv": "[Data]\nx"}, "unreadable", "SampleSheet.csv: no column Sample_ID"),
         ({"SampleSheet\x1b.csv": ""}, "unreadable", "SampleSheet\\x1b.csv: the file is empty"),
         ({"SampleSheet.csv": V1, "samplesheet.csv": V1}, "match", "every sample"),

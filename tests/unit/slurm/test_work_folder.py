@@ -246,7 +246,7 @@ def test_a_run_without_an_accepted_job_is_not_shown_on_slurm(folder: WorkFolder)
     assert not folder.is_submitted()
     assert (
         job_status.describe_progress(folder)
-        == "not known to have taken its jobs (the next scan asks Slurm, and tries again)"
+        == "unknown whether it has accepted the jobs (the next scan asks Slurm, and tries again)"
     )
     folder.lock_path(0).parent.mkdir()
     folder.lock_path(0).touch()
@@ -350,7 +350,9 @@ def test_broken_nodes_are_remembered_until_a_job_has_run_there(tmp_path: Path) -
     broken_nodes.remember(tmp_path, {"n1": "not found", hostile: "why"}, ["n3"])
     first = broken_nodes.known(tmp_path)
     assert list(first) == ["node ../n2\\x1b", "node n1"]
-    assert re.fullmatch(r"s3sync could not start there since 2\S+: not found \(install it there .*\)", first["node n1"])
+    assert re.fullmatch(
+        r"s3sync has not been able to start there since 2\S+: not found \(install it there .*\)", first["node n1"]
+    )
     assert [path.parent for path in tmp_path.rglob("*.json")] == [tmp_path / "broken-nodes"] * 2
 
     broken_nodes.remember(tmp_path, {"n1": "something else"}, ["n1", hostile])
