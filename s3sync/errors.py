@@ -178,7 +178,7 @@ def explain_machine(error: BaseException) -> S3SyncError | None:
         return _MEMORY
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return _PROCESSES
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # raised by os.getcwd
         return _NO_CURRENT_FOLDER
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         where = f": {printable(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""

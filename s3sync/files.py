@@ -19,7 +19,7 @@ from typing import Any
 _MAX_JSON_BYTES = 256 * 1024 * 1024  # this program writes no larger file
 _TRIAL = b"s3sync" * 100  # more than a lease has; an empty file also fits on a full disk
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)  # as on NFS
-_MAX_NAME_CHARS = 30  # of the file's and the host's name in a temporary name: a name has at most 255 bytes
+_MAX_NAME_CHARS = 30  # taken from the names of file and host in a temporary name: a name has at most 255 bytes
 
 
 def is_there(path: Path) -> bool:

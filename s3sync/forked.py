@@ -18,7 +18,7 @@ from s3sync.processes import TimeoutExpired
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
 
-_PR_SET_CHILD_SUBREAPER = 36  # of Linux, in <sys/prctl.h>
+_PR_SET_CHILD_SUBREAPER = 36  # from <sys/prctl.h> of Linux
 _POLL_SECONDS = 0.02
 _CHUNK_BYTES = 65536
 

@@ -50,7 +50,7 @@ def mount_of(folder: str | Path, table: Path = MOUNT_TABLE) -> Mount | None:
     for line in lines:
         mount = _parse(line)
         if mount and _is_below(real, mount.point) and (found is None or len(mount.point) >= len(found.point)):
-            found = mount  # of several mounts at one point, the last is visible
+            found = mount  # the last of several mounts at one point is the visible one
     return found
 
 

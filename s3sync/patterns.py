@@ -16,8 +16,8 @@ from typing import Any
 from s3sync.errors import RunError
 from s3sync.text import human_seconds, printable
 
-SEARCH_SECONDS = 5.0  # of CPU; a usual search takes microseconds
-_MAX_CHARS = 60  # of a pattern or text in a message
+SEARCH_SECONDS = 5.0  # of CPU time; most searches take microseconds
+_MAX_CHARS = 60  # shown of a pattern or text in a message
 _QUANTIFIER = re.compile(r"[*+?{]")
 # Where `regex` has more: `{` begins a fuzzy match, `[` in a set a nested one. The rest are names of characters.
 _REWRITTEN = re.compile(
@@ -38,7 +38,7 @@ class Pattern:
         self.pattern = pattern
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about what a later Python may read differently
+                warnings.simplefilter("ignore")  # warnings about patterns that a later Python may read differently
                 self._exact = re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(printable(str(error))) from None

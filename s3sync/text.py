@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from urllib.parse import quote
 
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([kKMG]?)B/s")
-_MAX_LINES = 20  # of a list
-_MAX_NAMES_PER_REASON = 5  # if no more files failed for one reason, all of them are named;
-_NAMES_OF_FREQUENT_REASON = 3  # of more files, this many
+_MAX_LINES = 20  # in a list
+_MAX_NAMES_PER_REASON = 5  # if no more files failed for one reason, all of them are named,
+_NAMES_OF_FREQUENT_REASON = 3  # otherwise this many
 
 
 def printable(name: str) -> str:

@@ -210,8 +210,8 @@ ALL_REJECTED = Cause(
 NOT_S3 = Cause(
     id="s3.unreachable",
     what="the server that answers is not S3",
-    advice="check AWS_ENDPOINT_URL and HTTPS_PROXY: another server, a proxy that requires a user name and a password, or "
-    "the login page of a network may be answering",
+    advice="check AWS_ENDPOINT_URL and HTTPS_PROXY: another server, a proxy that requires a user name and a password, "
+    "or the login page of a network may be answering",
 )
 PROXY_LOGIN = Cause(
     id="s3.proxy-authentication",

@@ -50,7 +50,7 @@ RECEIPTS_VARIABLE = "S3SYNC_RECEIPTS_FD"
 _KNOWN_VERSIONS = re.compile(r"aws-cli/[12]\.")
 _UPLOADS, _LISTING = "s3sync_cli_uploads", "s3sync_cli_listing"  # beside this file
 _OWN_PLUGINS = ("s3sync_cli_plugin", "__builtin__", "cli_legacy_plugin_path")
-_MAX_FAILURES = 8  # in a row; a file that fails here costs one request more than without this plugin
+_MAX_FAILURES = 8  # in a row; each costs one request more than without this plugin
 _MAX_LESSONS = 40  # files that the CLI may send before there is a template
 _BLOCK = 256 * 1024  # bytes that are read at once; the bandwidth limiter counts them
 _SMALL = 1024 * 1024  # a body up to this size is read once, and sent together with its headers
@@ -121,7 +121,7 @@ class Receipts:
         except BlockingIOError:
             pass  # the next line is sent together with it
         except OSError:
-            self._descriptor = None  # nobody reads any more
+            self._descriptor = None  # the reader has gone
 
 
 class Digest:
@@ -439,7 +439,7 @@ class FastPath:
             body.seek(0)
             checksum, payload = _digests(template, body)
         finally:
-            body.signal_transferring()  # as it was: what closes the body reports the rest of the progress
+            body.signal_transferring()  # as before: closing the body reports the rest of the progress
         sent = _headers_of(request)
         is_right = not template.checksum or template.has_trailer or sent.get(template.checksum) == checksum
         return is_right and sent["x-amz-content-sha256"] == payload
@@ -796,7 +796,7 @@ def _install(session: Any, receipts: Receipts) -> None:
         _check_subscribers_once()
     with contextlib.suppress(Exception):
         _name_folders_once()
-    gc.freeze()  # what is loaded never becomes garbage, so no collection has to visit it
+    gc.freeze()  # loaded modules never become garbage, so no collection need visit them
     gc.set_threshold(20_000)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SMALL = 1024 * 1024  # bytes of a file that is read at once
 _MAX_QUEUED = 1000  # files, so that a long list takes no memory
 _QUEUE_POLL_SECONDS = 0.005
-_LESSON_SECONDS = 2.0  # that the other files wait for the answer to the first; it may be stuck
+_LESSON_SECONDS = 2.0  # how long the other files wait for the answer to the first one, which may be stuck
 _PREPARING = frozenset(("ProvideSizeSubscriber", "ProvideETagSubscriber", "ProvideUploadContentTypeSubscriber"))
 _REPORTING = frozenset(
     ("UploadResultSubscriber", "QueuedResultSubscriber", "ProgressResultSubscriber", "DoneResultSubscriber")
@@ -42,7 +42,7 @@ class SmallUpload:
         self.key = key
         self.extra_args = dict(extra_args)
         self.subscribers = subscribers
-        self.request = (bucket, extra_args)  # what all small files of a process have in common
+        self.request = (bucket, extra_args)  # the same for all small files of a process
         self.size: int | None = None
         self.etag: str | None = None
         self.transfer_id = 0  # each has subscribers of its own
@@ -143,7 +143,7 @@ class SmallUploads:
         self._changed = threading.Condition()
         self._is_learning = False
         self._is_cancelled = False
-        self._error: BaseException | None = None  # of a thread
+        self._error: BaseException | None = None  # the first error of a thread
         self._learned: tuple[str, Mapping[str, Any]] | None = None  # the requests that the template is of
 
     def __getattr__(self, name: str) -> Any:

@@ -62,7 +62,7 @@ class AwsCli:
         self.path = launcher.path
         self.processes = ProcessSet(stop, stall_seconds)
         self.version_text = ""  # what `version` returned
-        self._printed_version = ""  # by `aws --version`, once it was run
+        self._printed_version = ""  # what `aws --version` has printed, if it was run
         self._launcher = launcher
         self._wants_few_checksums = wants_few_checksums(launcher.environ)
         self._has_answered = False  # S3, so there were credentials

@@ -46,5 +46,5 @@ def follow_events(stdout: IO[bytes], pipe: ReceiptPipe) -> Iterator[bytes | Rece
             if not chunk:
                 break
     yield from lines.flush()
-    while rest := list(pipe.read() or ()):  # what was written before the end of the output
+    while rest := list(pipe.read() or ()):  # events written before the end of the output
         yield from rest

@@ -19,7 +19,7 @@ STORAGE_CLASSES = (
     *("GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"),
 )
 SSE = ("AES256", "aws:kms")
-ACLS = ("private", "bucket-owner-read", "bucket-owner-full-control")  # none that makes a run public
+ACLS = ("private", "bucket-owner-read", "bucket-owner-full-control")  # none of them makes a run public
 ACCOUNT = re.compile(r"[0-9]{12}")
 REGION = re.compile(r"[a-z0-9][a-z0-9-]*")
 

@@ -32,7 +32,7 @@ _NOT_ERRORS = ("warning: ", "upload: ")
 
 _ASSUMING = r"AssumeRole\w*|GetRoleCredentials|GetSessionToken"
 _LOGGING_IN = r"CreateToken|CreateOAuth2Token|GetRoleCredentials"
-_BUSY_KMS = r"KMS\.\w*(Throttl|LimitExceeded|Internal|Timeout|Unavailable)\w*"  # which KMS asks to try again
+_BUSY_KMS = r"KMS\.\w*(Throttl|LimitExceeded|Internal|Timeout|Unavailable)\w*"  # KMS asks to retry these
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,10 @@ _TEXTS = (
     (causes.BAD_PROFILE, r"The profile \".*\" is configured to use SSO"),
     (causes.BAD_PROFILE, r"The sso-session .* does not exist|Missing the following required SSO"),
     (causes.BAD_PROFILE, r"Both source_profile and"),
-    (causes.REDIRECTED, r"maximum recursion depth exceeded"),  # of each redirect the CLI asks for the bucket's region
+    (
+        causes.REDIRECTED,
+        r"maximum recursion depth exceeded",
+    ),  # the CLI requests the bucket's region after each redirect
     (causes.NOT_S3, r"An error occurred \(\)"),  # HTML: S3's own errors have a code
     (causes.NO_REGION, r"You must specify a region|Provided region_name '"),
 )

@@ -21,12 +21,12 @@ from typing import NamedTuple, Protocol, TypeAlias
 from s3sync.aws.etag import MIB
 
 try:
-    from isal.isal_zlib import crc32 as crc32_of  # in hardware
+    from isal.isal_zlib import crc32 as crc32_of  # uses the CPU's instructions
 except ImportError:  # there are no wheels for this machine
     from zlib import crc32 as crc32_of
 
 CHECKSUM_NAMES = ("sha256", "sha1", "crc32c", "crc64nvme")  # besides CRC-32; the fastest first
-MAX_SLOW_CRC_BYTES = 64 * MIB  # of a file whose CRC is computed in Python, which takes 0.1 s a MiB
+MAX_SLOW_CRC_BYTES = 64 * MIB  # largest file whose CRC is computed in Python, which takes 0.1 s per MiB
 _READ_BYTES = 1 * MIB
 
 OnRead = Callable[[int], None]
@@ -175,7 +175,7 @@ class RunningCrc32:
     """The CRC-32 of bytes that arrive in chunks, and of their parts."""
 
     def __init__(self, part_size: Split) -> None:
-        self.whole = 0  # of all bytes so far
+        self.whole = 0  # CRC of all bytes so far
         self._part_size = part_size
         self._sizes = _sizes_of(part_size)
         self._left = next(self._sizes)

@@ -79,7 +79,7 @@ def likely_part_sizes(size: int, etag: str) -> list[int | None]:
         return []
     parts = int(number)
     if parts == 1:
-        return [max(size, MIB)]  # as good as every other size that the file fits into
+        return [max(size, MIB)]  # any size that the file fits into would do
     candidates = sorted({*(usual * MIB for usual in _USUAL_PARTS), *_parts_of_large_files(size, parts)})
     return [part for part in candidates if part > 0 and -(-size // part) == parts]
 

@@ -35,7 +35,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 VARIABLE = "S3SYNC_FORK_SERVER_FD"
-MAX_DESCRIPTORS = 64  # of a request
+MAX_DESCRIPTORS = 64  # per request
 _LENGTH = struct.Struct("!I")
 _DESCRIPTIONS = (("s3", "paginators-1"), ("s3", "waiters-2"), ("sdb", "service-2"))  # read for each command
 _CANNOT_FLUSH = 120  # Python's exit code if it cannot write what is left of its output

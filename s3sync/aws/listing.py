@@ -13,7 +13,7 @@ from s3sync.aws.client import RemoteFolder
 from s3sync.aws.remote_object import RemoteObject, parse_listing
 from s3sync.aws.result import AwsResult
 
-_PAGE_KEYS = 1000  # of a page of S3
+_PAGE_KEYS = 1000  # in a page of S3
 _NO_LISTINGS = re.compile(  # a server without list-objects-v2, or without one of its parameters
     r"\((NotImplemented|MethodNotAllowed|InvalidArgument|InvalidRequest|UnsupportedOperation|501|405)\)"
     r" when calling the ListObjectsV2|Unable to parse response|invalid XML received"

@@ -17,10 +17,10 @@ from s3sync.aws.client import RemoteFolder
 from s3sync.aws.destination import BUCKET_DEFAULTS, Storage
 from s3sync.errors import AwsError
 
-_MAX_KEYS = 200  # that are listed one by one
+_MAX_KEYS = 200  # keys that are listed one by one
 _MAX_PROCESSES = 8
 _PROBE_KEY = "s3sync-check"  # no object ever has this name
-_TIMEOUT_SECONDS = 30.0  # of each request: a person may be waiting for the end
+_TIMEOUT_SECONDS = 30.0  # for each request: a person may be waiting
 _MAX_SKEW = timedelta(minutes=15)  # S3 refuses requests of clocks that differ by more
 _MAX_TIME = datetime(9999, 1, 1, tzinfo=timezone.utc)  # the skew can still be added to earlier times
 _UNPARSABLE = (TypeError, ValueError, AttributeError, OverflowError)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-_FEW_PARTS = 10  # that are all asked for, if a guess is wrong
-_MAX_PARTS = 1000  # the most that are all asked for, if no guess is possible
+_FEW_PARTS = 10  # up to this number all sizes are requested if a guess is wrong
+_MAX_PARTS = 1000  # and up to this number if no guess is possible
 
 ReadSizes = Callable[[Iterable[int]], Mapping[int, int]]
 """Return the sizes of these parts in bytes, by their numbers from 1; those that S3 does not tell are missing."""

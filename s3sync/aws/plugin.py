@@ -13,7 +13,7 @@ from s3sync import files
 
 MODULE = "s3sync_cli_plugin"
 _SECTION = "plugins"
-_FOLDER_KEY = "cli_legacy_plugin_path"  # of version 2; version 1 would take it for a plugin
+_FOLDER_KEY = "cli_legacy_plugin_path"  # a key of version 2; version 1 would take it for a plugin
 _SOURCES = {
     name: Path(__file__).with_name(f"{name.removeprefix('s3sync_')}.py")
     for name in (MODULE, "s3sync_cli_uploads", "s3sync_cli_listing")

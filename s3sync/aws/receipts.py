@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from s3sync.text import printable
 
 VARIABLE = "S3SYNC_RECEIPTS_FD"  # names the descriptor to which the plugin writes
-_PIPE_BYTES = 256 * 1024  # about a thousand receipts: a slow reader loses none
+_PIPE_BYTES = 256 * 1024  # room for about a thousand receipts, so that a slow reader loses none
 _READ_BYTES = 64 * 1024
 _MAX_LINE = 8192  # bytes; a key of 1,024 bytes takes up to 3,072 in ASCII
 _MAX_TEXT = 512  # characters of an ETag, a checksum or a reason

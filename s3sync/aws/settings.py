@@ -47,13 +47,13 @@ _OUTPUT_VARIABLES = (
     "PYTHONMALLOCSTATS",
 )
 _REDACTED = "[redacted]"
-_MIN_SECRET_CHARS = 8  # redacting a shorter one would hide ordinary words
+_MIN_SECRET_CHARS = 8  # redacting shorter ones would hide ordinary words
 _UTF8 = re.compile(r"\.utf-?8(@|\Z)", re.IGNORECASE)
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 
 
 MAX_THREADS = 64  # requests at once on the fast path
-STALL_SECONDS = 600.0  # after which a process that moves no bytes is ended
+STALL_SECONDS = 600.0  # after this time a process that transfers nothing is terminated
 DEFAULT_THREADS = 4  # requests at once: more keep a core no busier, see scripts/bench/README.md
 TransferClient = Literal["auto", "default", "crt"]
 
@@ -207,7 +207,7 @@ def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
                 parser.get(section, key, fallback="") for section in parser.sections() for key in profile.SECRET_KEYS
             }
     found |= {line for secret in found for line in secret.split()}  # output has `\\n` for a line break
-    found |= {quote(secret, safe="") for secret in found}  # as URLs have them
+    found |= {quote(secret, safe="") for secret in found}  # as they appear in URLs
     return tuple(sorted((s for s in found if len(s) >= _MIN_SECRET_CHARS), key=lambda s: (-len(s), s)))
 
 

@@ -22,10 +22,10 @@ ThawState = Literal["frozen", "ongoing", "thawed"]
 ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # storage classes whose objects are frozen unless somebody thaws them
 TIERED = "INTELLIGENT_TIERING"  # only its archive tiers are frozen, which a listing does not show
 _LEAST_TIERED_BYTES = 128 * 1024  # S3 moves no smaller object to another tier
-_MAX_TIERED = 100  # objects whose tier is asked for, each by a process
-_CHECKED = 4  # objects of which a head-object shows whether a listing that names none as thawed is right
+_MAX_TIERED = 100  # objects whose tier is read, with a process for each
+_CHECKED = 4  # objects to check with head-object if a listing shows none as thawed
 _ONGOING = "RestoreAlreadyInProgress"
-_HOURS = {  # that thawing takes at most, as AWS documents it
+_HOURS = {  # the longest thawing times that AWS documents
     ("GLACIER", "Expedited"): 0.1,
     ("GLACIER", "Standard"): 5,
     ("GLACIER", "Bulk"): 12,

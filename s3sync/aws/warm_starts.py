@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
 
 _MODULE = "s3sync_fork_server"
-_ROOM_FOR_OPTIONS = f"--query={'forks for each command of s3sync':_<400}"  # which `ps` shows in its place
-_START_SECONDS = 60.0  # for the CLI to load; then it is taken for one that does not load plugins
+_ROOM_FOR_OPTIONS = f"--query={'forks for each command of s3sync':_<400}"  # `ps` shows this where the options would be
+_START_SECONDS = 60.0  # a CLI that has not loaded within this time counts as one that ignores plugins
 _POLL_MILLISECONDS = 100
 _MAX_HEAD = 4096  # bytes of a script, with its first line and its imports
-_ANSWER_SECONDS = 30.0  # for a fork; then the process is taken for dead
+_ANSWER_SECONDS = 30.0  # without an answer within this time, the process counts as dead
 
 
 class WarmStarts:
@@ -39,8 +39,8 @@ class WarmStarts:
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], stop: StopRequest, folder: Path) -> None:
         """Start to load the CLI. `command` is what comes before the options; `folder` is private."""
-        self.version = ""  # of the CLI, once `wait_until_ready` has returned True: `aws-cli/1.46.3`
-        self.printed_version = ""  # what the CLI printed as its version, if it does not load the server
+        self.version = ""  # the CLI's version, once `wait_until_ready` has returned True: `aws-cli/1.46.3`
+        self.printed_version = ""  # the version that a CLI printed which does not load the server
         self._program = command[-1]
         self._stop = stop
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class WarmStarts:
         self._process: Process | None = None
         self._loaded_identity = _identity(self._program)
         self._is_ready = False
-        self._environ: Mapping[str, str] = {}  # of the process
+        self._environ: Mapping[str, str] = {}  # the environment of the process
         with contextlib.suppress(OSError, ValueError):
             if _is_cli_itself(self._program) and forked.adopt_orphans():
                 self._environ = _write_plugin(environ, folder / "fork-server", self._program)

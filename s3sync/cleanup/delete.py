@@ -42,7 +42,7 @@ class DeletionResult:
 class DeletionRequest:
     """The files of a run to delete."""
 
-    folder: Path  # of the run
+    folder: Path  # the run folder
     identity: tuple[int, int]  # its device and inode
     files: Mapping[str, local_files.FileIdentity]  # by path in the run, as they were verified
     kept: Collection[str] = ()  # paths in the run that stay
@@ -144,7 +144,7 @@ class _OpenRunFolder:
         self._root = root
         self._device = device
         self._check_stop = check_stop
-        self._ctimes: dict[tuple[int, int], int] = {}  # of files after one of their hard links was deleted
+        self._ctimes: dict[tuple[int, int], int] = {}  # the ctimes of files after one of their hard links was deleted
 
     def delete_files(self, files: Mapping[str, local_files.FileIdentity], paths: Sequence[str]) -> None:
         """Delete files in order, opening a folder once for consecutive files in it."""

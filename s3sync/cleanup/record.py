@@ -56,7 +56,7 @@ class Record:
 
     run_id: str
     run_path: str
-    device: int  # of the run folder
+    device: int  # the device of the run folder
     inode: int
     user: str
     host: str

@@ -48,7 +48,7 @@ class Verdict:
 
     keep: Reason | None  # None if it may be
     identity: tuple[int, int]  # device and inode of the run folder
-    record: Record | None  # of an interrupted cleanup of this folder
+    record: Record | None  # the record of an interrupted cleanup of this folder
     verified: VerifiedFiles
 
 

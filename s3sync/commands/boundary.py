@@ -21,7 +21,7 @@ from s3sync.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, S3SyncError, expla
 from s3sync.files import make_private_folder, write_synced
 from s3sync.text import printable
 
-EXIT_READER_LEFT = 128 + signal.SIGPIPE  # as of a program that the signal ends: the reader of a pipe has gone away
+EXIT_READER_LEFT = 128 + signal.SIGPIPE  # the code of a program killed by the signal: the reader of a pipe has gone
 _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 

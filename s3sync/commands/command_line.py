@@ -31,7 +31,7 @@ exit codes:
 """
 _SPELLINGS = "Options can be written with underscores, too: --dry_run is --dry-run.\n"
 _HIDDEN = ("task",)  # commands that only other programs run
-_SYNONYMS = {  # of commands, and the options that people may mean instead
+_SYNONYMS = {  # other names of commands, and what people mean by them
     "list": "status",
     "ls": "status",
     "sync": "upload",

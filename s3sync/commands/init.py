@@ -32,7 +32,7 @@ examples:
   s3sync init --directory /data/runs --bucket lab-runs --yes
 """
 _HEADER = "# Written by `s3sync init`. All other keys are optional: see conf/s3sync.sample.yaml.\n"
-_PLAIN = re.compile(r"/[A-Za-z0-9._/-]*|[a-z][a-z0-9.-]*")  # what YAML takes for a text without quotes
+_PLAIN = re.compile(r"/[A-Za-z0-9._/-]*|[a-z][a-z0-9.-]*")  # texts that YAML needs no quotes for
 
 
 _T = TypeVar("_T")

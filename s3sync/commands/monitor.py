@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scan once, and return the exit code."""
-    os.umask(0o077)  # what a scan writes is for its user alone
+    os.umask(0o077)  # files that a scan writes are for its user only
     path = locations.config_path(args)
     try:
         config = locations.config_to_read(args) if args.dry_run else load_config(path, os.environ)

@@ -17,8 +17,8 @@ from s3sync.text import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-_USUAL_COLUMNS = 80  # of a terminal that does not report its width
-_FILE_COLUMNS = 100  # of output that does not go to a terminal
+_USUAL_COLUMNS = 80  # if a terminal does not report its width
+_FILE_COLUMNS = 100  # if the output is not a terminal
 _COMMAND = re.compile(r"`[^`]+`")
 _GLUE = "\0"  # stands for a space at which a line must not be folded
 

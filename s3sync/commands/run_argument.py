@@ -15,7 +15,7 @@ from s3sync.runs import local_files, run_folder
 from s3sync.text import pluralize, printable
 
 _SCHEME = "s3://"
-_WILDCARDS = set("*?[")  # which shells expand to the names of files
+_WILDCARDS = set("*?[")  # characters that shells expand to file names
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

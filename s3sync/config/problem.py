@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from s3sync.errors import ConfigError
 
-KeyPath = tuple[int | str, ...]  # of a value, as in pydantic: ("monitor", 1, "bucket")
+KeyPath = tuple[int | str, ...]  # the path of a value, as in pydantic: ("monitor", 1, "bucket")
 Position = tuple[int, int]  # line and column in the file, both from 1
 
 _AT_THE_END: Position = (10**9, 0)  # where problems without a position are sorted

@@ -37,7 +37,7 @@ def _in_any_line(pattern: re.Pattern[str]) -> _Finder:
     return lambda _, lines: next((number for number, line in lines.items() if pattern.match(line)), None)
 
 
-_ITEM = r"\s*(-|- +[\w$-]+:|[\w$-]+:)\s+"  # what precedes a value: a key, or the dash of a list
+_ITEM = r"\s*(-|- +[\w$-]+:|[\w$-]+:)\s+"  # text before a value: a key, or the dash of a list
 _UNQUOTED = re.compile(rf"{_ITEM}([*&!%@`|>?]|\[[^\[\]]*\][^\s,\]}}]|\{{[^{{}}]*\}}[^\s,\]}}])")
 _NO_SPACE = re.compile(r"\s*(- +)?[\w$-]+:[^\s/]")
 _TWO_COLONS = re.compile(rf"{_ITEM}[^'\"#]*: ")

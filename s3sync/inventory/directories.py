@@ -31,7 +31,7 @@ class Contents:
     names: tuple[str, ...]  # the last 1,000 runs by name
     runs: int
     mount: Mount | None
-    inode: int  # of the directory; 0 if it changes with each mount
+    inode: int  # the directory's; 0 if it changes with each mount
 
 
 def contents_of(names: list[str], mount: Mount | None, inode: int) -> Contents:

@@ -25,7 +25,7 @@ from s3sync.mounts import mount_of
 from s3sync.runs import Run, run_folder
 from s3sync.text import printable
 
-_MAX_SUBFOLDERS = 100  # to search if a directory has no runs
+_MAX_SUBFOLDERS = 100  # subfolders to search if a directory has no runs
 
 
 class RunFolder(NamedTuple):

@@ -14,8 +14,8 @@ from s3sync.runs import run_folder
 from s3sync.text import printable
 
 _RUN_INFO = run_folder.RUN_INFO
-_MAX_NAMES = 1000  # to read from one folder
-_SETTLED_SECONDS = 3600  # a folder that changed later than this may be a run that is still being copied
+_MAX_NAMES = 1000  # names to read from one folder
+_SETTLED_SECONDS = 3600  # a folder that has changed more recently may be a run that is still being copied
 
 # Folders that file systems, file servers, desktops and backup programs create; in lower case.
 _OF_THE_SYSTEM = frozenset(

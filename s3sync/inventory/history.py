@@ -22,7 +22,7 @@ from s3sync.text import parse_iso, pluralize, printable
 
 STATES: tuple[State, ...] = get_args(State)
 FAILING_STATES: tuple[State, ...] = ("failed", *BROKEN_STATES)  # these need attention
-WAITING_STATES: tuple[State, ...] = (*PENDING_STATES, *BROKEN_STATES)  # to be uploaded and verified
+WAITING_STATES: tuple[State, ...] = (*PENDING_STATES, *BROKEN_STATES)  # not yet uploaded and verified
 
 _MAX_FAILURES = 20  # failed files to name of one run
 _MAX_INSTRUMENT_CHARS = 60  # an instrument's id may be any text

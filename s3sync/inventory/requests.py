@@ -21,7 +21,9 @@ def request_for(run: RunStatus, config: Config, *, leaves_untagged_log: bool = F
         cores=config.max_cores or usable_cores(),
         threads=config.max_threads,
         max_processes=config.max_processes,
-        recheck=bool(run.change and run.head and run.head.is_from_predecessor),  # whose log does not describe the files
+        recheck=bool(
+            run.change and run.head and run.head.is_from_predecessor
+        ),  # the log of a predecessor does not describe the files
         excludes=run.entry.excludes,
         readback=config.readback,
         verify=config.verify,

@@ -13,7 +13,7 @@ from s3sync.state.thaw_log import ThawLog, ThawStore
 from s3sync.text import human_bytes, parse_iso, pluralize, printable
 
 REQUEST_AGAIN = "`s3sync restore` with --tier requests them again; with --cancel, it gives up"
-KEY_PREFIX = "restore of "  # of the keys of problems with restores
+KEY_PREFIX = "restore of "  # starts the keys of problems with restores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +26,13 @@ class PendingRestore:
     since: str  # when the objects were requested
     ready_at: str
     expires_at: str  # when the first thawed copy expires that is not restored yet
-    days: int  # that thawed copies are kept
+    days: int  # how long thawed copies are kept
     requested: int  # objects for which S3 has accepted a request to thaw them
-    thawed: int  # of those, the ones that can be read or are restored already
+    thawed: int  # those of them that can be read or are already restored
     frozen: int  # objects that are not restored yet
     frozen_bytes: int
     parts: str = ""  # the --only options: another restore may write other files to the same folder
-    problem: Problem | None = None  # of the last attempt, until another attempt or a new request resolves it
+    problem: Problem | None = None  # from the last attempt, until another attempt or a new request resolves it
 
     @property
     def key(self) -> str:

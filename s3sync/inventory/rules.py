@@ -17,7 +17,7 @@ from s3sync.runs import analysis_manifest, run_folder
 from s3sync.state import summary
 from s3sync.text import human_seconds
 
-Rule = Callable[[Any], Decision | None]  # of a Facts, RunFacts or AnalysisFacts
+Rule = Callable[[Any], Decision | None]  # takes a Facts, RunFacts or AnalysisFacts
 
 
 def decide_run(facts: RunFacts) -> Decision:

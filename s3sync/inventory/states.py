@@ -32,11 +32,11 @@ State = Literal[
     "unreadable",
     "gone",
 ]
-PENDING_STATES: tuple[State, ...] = ("partial", "new", "failed")  # to be uploaded
+PENDING_STATES: tuple[State, ...] = ("partial", "new", "failed")  # not yet uploaded
 SKIPPED_STATES: tuple[State, ...] = ("too old", "no samplesheet", "samples do not match", "abandoned")
 BROKEN_STATES: tuple[State, ...] = ("unreadable", "ambiguous samplesheet", "incomplete", "duplicate name", "gone")
 
-STATE_IDS: Mapping[State, str] = {  # of the usual reason for each state
+STATE_IDS: Mapping[State, str] = {  # the id of the usual reason for each state
     "sequencing": "run.sequencing",
     "streaming": "run.streaming",
     "abandoned": "run.abandoned",
@@ -66,11 +66,11 @@ class RunStatus:
     began: float  # when RunInfo.xml, or the newest marker of an analysis, was written: seconds since the epoch
     state: State
     reason: str  # for people; printable
-    id: str  # of the reason, such as `run.too-old`: stays the same when the reason is reworded
+    id: str  # the id of the reason, such as `run.too-old`: stays the same when the reason is reworded
     head: summary.LogSummary | None  # the summary of its state log
     log_path: Path
     failing: tuple[str, ...] = ()  # names of samples in which sample_regex is not found
-    change: changes.Change | None = None  # since it was uploaded
+    change: changes.Change | None = None  # changes since the upload
 
     @property
     def key(self) -> str:

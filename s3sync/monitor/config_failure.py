@@ -17,7 +17,7 @@ from s3sync.monitor.scan_status import ScanStatus
 from s3sync.text import printable
 
 _MAX_BYTES = 1_000_000
-_MAX_MISTAKES = 3  # to show
+_MAX_MISTAKES = 3  # mistakes to show
 _PATH = re.compile(
     r"""^\s*["']?(log_dir|report_dir|metrics_file)["']?\s*:\s*["']?(/[^"'#\n,}]*?)["']?\s*}*\s*(?:#.*)?$"""
 )

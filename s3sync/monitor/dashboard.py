@@ -24,7 +24,7 @@ from s3sync.monitor.scan_status import STALE_AFTER_SECONDS, ScanStatus
 from s3sync.monitor.view import COLUMNS, Cell, Chart, Count, Issue, Row, Timestamp, View
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
 
-DAYS = 30  # of the chart
+DAYS = 30  # shown in the chart
 _MAX_ISSUES = 50  # failed runs to show with their files; the table has all runs
 
 _SIGNS: dict[states.State, tuple[str, str]] = {  # sign and tone: never the tone alone, for people who see no colours

@@ -15,7 +15,7 @@ from s3sync.monitor.notifications import Sent, SentByKey
 from s3sync.monitor.problems import Kind, Problem
 from s3sync.text import pluralize, printable
 
-VERSION = 1  # of the JSON document
+VERSION = 1  # version of the JSON document
 _DAY = 24 * 3600.0
 _NUMBER = re.compile(r"\d[\d.,]*")
 _SLACK_LINES = 20

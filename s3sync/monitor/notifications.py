@@ -19,7 +19,7 @@ from s3sync.text import printable
 
 LOG = logging.getLogger(__name__)
 VERSION = 1
-WAIT_SECONDS = 60.0  # for another process that is sending
+WAIT_SECONDS = 60.0  # how long to wait for another process that is sending
 
 # A scan reports its own problems. Alerts are also reported by a scan that finds another one running, as are problems of
 # the running scan itself. If a problem is missing from a report, it is resolved only for the report's topic.
@@ -98,7 +98,7 @@ def _lock(held: contextlib.ExitStack, log_dir: Path, *, wait: bool) -> None:
     if not wait:
         held.enter_context(lock.hold(path, busy, wait_for_dead_holder=False))
         return
-    if not log_dir.is_dir():  # which locking would create
+    if not log_dir.is_dir():  # locking would create it
         return
     deadline = time.monotonic() + WAIT_SECONDS
     with contextlib.suppress(BusyError, StateError):

@@ -59,7 +59,7 @@ class Channels:
 class Recipient:
     """A channel that gets messages about these events."""
 
-    role: str  # in the memory of sent notifications
+    role: str  # the name in the memory of sent notifications
     name: str  # for people
     url: str = field(repr=False)
     events: tuple[str, ...]

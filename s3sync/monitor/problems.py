@@ -18,7 +18,7 @@ ONCE_KINDS: frozenset[Kind] = frozenset({"note", "alert"})  # logged once while 
 
 MONITOR = "monitor"  # the key of problems that a scan reports about itself
 SCANS = "scans"  # the key of problems that others notice about the scans
-LATE_SUFFIX = ", late"  # of the key of an alert about a run
+LATE_SUFFIX = ", late"  # ends the key of an alert about a run
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from s3sync.state import log_dir as state_log_dir
 from s3sync.text import printable
 
 LOG = logging.getLogger(__name__)
-_MAX_TRIES = 3  # to write the dashboard while the scan that it shows ends
+_MAX_TRIES = 3  # attempts to write the dashboard while the scan that it shows is ending
 _FOR_ALL = 0o644  # a web server and node_exporter are other users
 
 
@@ -40,7 +40,7 @@ def after_scan(config: Config, outcome: Outcome, *, is_log_dir_reported: bool = 
         problems=outcome.problems,
         counted=before.counted + outcome.completed,
     )
-    if not state_log_dir.unwritable(config.log_dir):  # if it is not writable, that has been reported
+    if not state_log_dir.unwritable(config.log_dir):  # otherwise the problem has been reported already
         if is_log_dir_reported:
             with contextlib.suppress(OSError):
                 last_scan.write(config.log_dir, last)

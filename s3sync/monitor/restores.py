@@ -27,7 +27,7 @@ from s3sync.transfer.sharing import SharedMachine
 
 LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 3600.0  # between two attempts
-_LIKELY_SHARE = 0.5  # of the longest thawing time, after which it is worth asking S3
+_LIKELY_SHARE = 0.5  # once this share of the longest thawing time has passed, it is worth asking S3
 
 
 class PendingRestores:

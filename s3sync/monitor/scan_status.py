@@ -17,7 +17,7 @@ from s3sync.monitor.problems import MONITOR, SCANS, Problem
 from s3sync.state import lock
 from s3sync.state import log_dir as state_log_dir
 
-STALE_AFTER_SECONDS = 3 * 3600  # since a scan has ended or was running
+STALE_AFTER_SECONDS = 3 * 3600  # since a scan ended or was running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +25,10 @@ class ScanStatus:
     """The state of the scans."""
 
     last: LastScan | None = None
-    problem: Problem | None = None  # of the scans, apart from their age
+    problem: Problem | None = None  # with the scans, apart from their age
     running_since: float | None = None  # seconds since the epoch; None if no scan is running
     running_on: str = ""  # the host, if it is another one
-    alerts: tuple[Problem, ...] = ()  # about full disks, if no scan can start that would report them
+    alerts: tuple[Problem, ...] = ()  # alerts about full disks, if no scan can start to report them
 
     def without_other_runs(self, keys: Collection[str]) -> ScanStatus:
         """Return the status with the problems of these runs only, and those that belong to no run."""

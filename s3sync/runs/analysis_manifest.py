@@ -24,7 +24,7 @@ _MAX_BYTES = 64 * 1024 * 1024  # a real one of 645 files has 60 kB
 _LINE = re.compile(r"([^\t]+)\t([0-9A-Fa-f]{8})")
 _CRC32 = re.compile(r"[0-9A-Fa-f]{8}")
 _HEX = re.compile(r"[0-9A-Fa-f]+")
-_TITLE = re.compile(r"[^./]+")  # of a column: files have a folder or a suffix
+_TITLE = re.compile(r"[^./]+")  # the title of a column: files have a folder or a suffix
 _MISSING = f"{MANIFEST_TSV} lists it, but it is missing: the copy from the instrument is incomplete; copy it again"
 
 Checksums: TypeAlias = Mapping[str, int]  # CRC-32 by path in the analysis; empty without a manifest
@@ -34,7 +34,7 @@ class RunManifest(NamedTuple):
     """The CRC-32 of each path in the manifest of a run, None for checksums of an unknown kind."""
 
     checksums: Mapping[str, int | None]
-    warnings: tuple[Notice, ...] = ()  # about what was not understood
+    warnings: tuple[Notice, ...] = ()  # warnings about lines that were not understood
 
 
 def read_run_manifest(run: Run) -> RunManifest:
@@ -153,7 +153,7 @@ def list_files_and_checksums(run: Run, known: Iterable[LocalFile] = ()) -> tuple
     entries of the listing. Those of a run are found when its completion is checked.
     """
     listing = local_files.list_files(run, known)
-    expected = read_checksums(run)  # after the listing, so that a listed manifest has been read
+    expected = read_checksums(run)  # read after the listing, so that a listed manifest was complete
     if not run.parent_run:
         return listing, expected
     missing = expected.keys() - {file.path for file in listing.files} - {entry.path for entry in listing.rejected}

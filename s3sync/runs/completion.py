@@ -15,9 +15,9 @@ from pathlib import Path
 from s3sync.runs.run_folder import Run, parse_run_parameters, unreadable
 from s3sync.text import human_seconds, printable
 
-QUIET_SECONDS = 3600  # for which the run of an unknown instrument must not change
+QUIET_SECONDS = 3600  # how long the run of an unknown instrument must stay unchanged
 
-_MAX_ID_CHARS = 100  # of an instrument's id in messages, because the file may contain anything
+_MAX_ID_CHARS = 100  # shown of an instrument's id in messages, because the file may contain anything
 _COPY_COMPLETE = re.compile(r"copycomplete\.txt", re.IGNORECASE)
 _RTA_COMPLETE = re.compile(r"rtacomplete\.(txt|xml)", re.IGNORECASE)
 
@@ -38,9 +38,9 @@ class InstrumentFamily:
 
     name: str
     id_pattern: re.Pattern[str]
-    writes_copy_complete: bool  # as the last file of a run
-    version_element: str = ""  # of RunParameters.xml, if only control software 4 and later writes CopyComplete.txt
-    makes_analyses: bool = False  # of a run, after copying it
+    writes_copy_complete: bool  # writes CopyComplete.txt as the last file of a run
+    version_element: str = ""  # in RunParameters.xml, if only control software 4 and later writes CopyComplete.txt
+    makes_analyses: bool = False  # after it has copied a run
     # In the name of the instrument or its control software in RunParameters.xml, in lower case without spaces. It
     # identifies instruments whose ids follow no pattern, such as pre-production ones.
     software_pattern: re.Pattern[str] = re.compile(r"(?!)")
@@ -107,8 +107,8 @@ FAMILIES = (
         software_pattern=re.compile(r"novaseqx"),
     ),
 )
-_MODE_SUFFIX = re.compile(r"[_-](RUO|DX|IVD)", re.IGNORECASE)  # of an instrument that runs in one of two modes
-_NAME_ELEMENTS = ("InstrumentType", "ApplicationName", "Application")  # of RunParameters.xml
+_MODE_SUFFIX = re.compile(r"[_-](RUO|DX|IVD)", re.IGNORECASE)  # the mode of an instrument that has several
+_NAME_ELEMENTS = ("InstrumentType", "ApplicationName", "Application")  # elements of RunParameters.xml
 
 
 def find_family(instrument: str) -> InstrumentFamily | None:

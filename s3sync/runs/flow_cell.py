@@ -13,7 +13,7 @@ from typing import NamedTuple
 from s3sync.runs import run_folder
 from s3sync.runs.run_folder import RUN_INFO
 
-_MAX_TILES = 1000  # of a swath; their names have fewer digits
+_MAX_TILES = 1000  # in a swath; the names of tiles have fewer digits
 
 
 class Read(NamedTuple):

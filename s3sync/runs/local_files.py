@@ -219,7 +219,7 @@ def has_changed_since(run: Run, timestamp: float) -> bool:
 
 def _walk(run: Run) -> Iterator[_FoundFile | _FoundFolder | RejectedEntry | SkippedEntry]:
     root = os.path.realpath(run.root)
-    folders = [("", False)]  # with whether this program made it
+    folders = [("", False)]  # each with whether this program made it
     while folders:
         folder, is_own = folders.pop()
         try:

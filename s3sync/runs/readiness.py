@@ -24,16 +24,16 @@ from s3sync.runs.local_files import Listing
 from s3sync.runs.run_folder import RUN_INFO, Run
 from s3sync.text import human_seconds, pluralize, printable
 
-MARKER_WAIT_SECONDS = 24 * 3600.0  # for a last marker that does not come
+MARKER_WAIT_SECONDS = 24 * 3600.0  # how long to wait for a last marker that does not come
 ADVICE = "`upload --skip-check` uploads it as it is"
 
 State: TypeAlias = Literal["complete", "sequencing", "settling", "incomplete"]
 
-_INSTRUMENT_FILE = re.compile(  # in a folder that instruments write; users put their own files elsewhere
+_INSTRUMENT_FILE = re.compile(  # files in folders that instruments write; users put their own files elsewhere
     r"(Data/Intensities|InterOp|Thumbnail_Images|Images|[^/]*Logs?|Config|Recipe)/.*", re.DOTALL
 )
-_MIN_AGE_SECONDS = 60.0  # by which the mtime of a file that was copied with its times is older than its ctime
-_MAX_HEADERS = 200  # of base-call files, that are read of one run
+_MIN_AGE_SECONDS = 60.0  # if the mtime is older than the ctime by this much, the file was copied with its times
+_MAX_HEADERS = 200  # base-call files whose headers are read in one run
 _MAX_STREAMS = 64  # twice the number of files that a tool copies at once
 _HEADER_BYTES = 64 * 1024  # the header of a real CBCL of 1,000 tiles has 16 kB
 _ENDED_AS_PLANNED = ("completedasplanned", "runcompleted")

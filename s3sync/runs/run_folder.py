@@ -15,7 +15,7 @@ from s3sync.errors import RunError, advice_for
 from s3sync.text import printable
 
 RUN_INFO = "RunInfo.xml"
-ANALYSIS_FOLDER = "Analysis"  # of a run; contains one folder for each analysis, named by its number
+ANALYSIS_FOLDER = "Analysis"  # in a run folder; contains one folder for each analysis, named by its number
 _MAX_XML_BYTES = 16 * 1024 * 1024  # real ones have up to 160 kB
 _HEAD_BYTES = 8 * 1024
 
@@ -28,7 +28,7 @@ class RunInfo:
     instrument: str = ""
     flowcell: str = ""
     date: str = ""
-    cycles: tuple[int, ...] = ()  # of each read in order, index reads included
+    cycles: tuple[int, ...] = ()  # the cycles of each read in order, index reads included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class RunParameters:
     """The part of RunParameters.xml that people want to see; an element that is missing there is an empty string."""
 
     experiment: str = ""
-    side: str = ""  # of the instrument: A or B
+    side: str = ""  # which side of the instrument: A or B
     flowcell_type: str = ""
     recipe: str = ""
     software: str = ""  # version of the control software

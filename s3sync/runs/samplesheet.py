@@ -20,13 +20,13 @@ from s3sync.text import human_bytes, human_seconds, pluralize, printable, summar
 
 __all__ = ["SampleCheck", "check_samples", "find_sheets", "is_sheet_name"]
 
-MATCH_SECONDS = 5.0  # of CPU, for all samples of a sheet
+MATCH_SECONDS = 5.0  # of CPU time, for all samples of a sheet
 MAX_SHEET_BYTES = 16 * 1024 * 1024  # real ones have up to 100 kB
 
 _SHEET_NAME = re.compile(r"sample[-_ ]?sheet.*\.csv\Z", re.IGNORECASE | re.DOTALL)
-_TEMPORARY_PREFIXES = (".", "~$")  # of the files that macOS, Excel and editors write beside an open sheet
-_MAX_NAMES = 5  # of failing samples in a reason
-_MAX_CHARS = 60  # of a name or pattern in a reason
+_TEMPORARY_PREFIXES = (".", "~$")  # begin the names of files that macOS, Excel and editors write beside an open sheet
+_MAX_NAMES = 5  # failing samples named in a reason
+_MAX_CHARS = 60  # shown of a name or pattern in a reason
 
 Verdict: TypeAlias = Literal["match", "no samplesheet", "ambiguous samplesheet", "unreadable", "samples do not match"]
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-MAX_ROWS = 200_000  # of data
+MAX_ROWS = 200_000  # data rows
 MAX_LINE = 100_000  # characters
 MAX_NAME = 1_000  # characters
 MAX_REMARKS = 50  # lines between [Data] and the headers

@@ -83,7 +83,7 @@ class BaseCalls:
     summary: str = ""
     missing: tuple[str, ...] = ()
     cycles: int = 0  # complete ones, counted from the first
-    families: tuple[str, ...] = ()  # that store base calls like this
+    families: tuple[str, ...] = ()  # families that store base calls like this
     suspects: tuple[str, ...] = ()  # less than half as large as similar files: their headers show if they are truncated
 
 
@@ -140,7 +140,7 @@ class _SeenFiles:
     copying: list[str] = field(default_factory=list)  # paths of files that a copy tool has not finished
     sizes: dict[tuple[str, str], list[tuple[int, str]]] = field(
         default_factory=lambda: defaultdict(list)
-    )  # of base calls with a header: size and path, by lane and unit
+    )  # size and path of base calls with a header, by lane and unit
 
     @classmethod
     def of(cls, files: Iterable[LocalFile]) -> _SeenFiles:

@@ -11,8 +11,8 @@ from s3sync.text import pluralize, printable
 
 Cell: TypeAlias = tuple[int, int, str]  # lane, cycle (0: none), and surface or tile (empty: neither)
 
-_MAX_GROUPS = 3  # of lanes
-_MAX_RANGES = 5  # of numbers
+_MAX_GROUPS = 3  # groups of lanes to describe
+_MAX_RANGES = 5  # ranges of numbers to name
 
 
 def describe_missing(

@@ -12,9 +12,9 @@ from urllib.parse import quote
 from s3sync import files
 from s3sync.text import now_iso, printable
 
-FOLDER = "broken-nodes"  # in the log directory; a file for each node, so that no two processes write the same one
+FOLDER = "broken-nodes"  # in the log directory; one file per node, so that no two processes write the same file
 _SUFFIX = ".json"
-_SHOWN_CHARS = 300  # of what a job printed
+_SHOWN_CHARS = 300  # to show of a job's output
 _ADVICE = "install it there under the same path; `s3sync check --submit` tries every node"
 
 

@@ -18,7 +18,7 @@ from s3sync.text import human_seconds, pluralize, printable
 
 DEFAULT_NODES = 4
 COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
-_TIMEOUT_SECONDS = 60.0  # of one command: a busy controller may be slow
+_TIMEOUT_SECONDS = 60.0  # for one command: a busy controller may be slow
 _RESERVED_OPTIONS = tuple(
     f"--{name}"
     for name in ("array", "dependency", "export", "job-name", "output", "parsable", "test-only", "wait", "wrap")

@@ -19,7 +19,7 @@ from s3sync.transfer import upload
 from s3sync.transfer.context import Runtime
 from s3sync.transfer.request import UploadRequest, UploadResult
 
-_LAST_LINES = 3  # of the jobs' output
+_LAST_LINES = 3  # to show of the jobs' output
 _CONTINUE = "run the same command to continue"
 
 

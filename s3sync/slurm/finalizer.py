@@ -32,7 +32,7 @@ class NextStep(Enum):
 
     LEAVE = "no other job is expected"  # the work to the second array, which is running
     SUBMIT_ARRAY = "the rest is sent from here"  # a second one, for files that are not verified
-    MOVE = "it is tried here"  # to another node, since no task worked on this one
+    MOVE = "it is tried here"  # moves to another node, since no task worked on this one
     UPLOAD = ""  # the rest from here
 
 
@@ -41,11 +41,11 @@ class Situation:
     """The facts that decide the next step."""
 
     array_count: int = 1
-    running_array: int | None = None  # of this upload, besides this job
+    running_array: int | None = None  # another array of this upload
     pending: tuple[LocalFile, ...] = ()  # not verified after the first array
     any_node_works: bool = True  # a task came to its end without an error, or none has a result
     is_node_broken: bool = False  # this one
-    refused: frozenset[NextStep] = frozenset()  # by Slurm
+    refused: frozenset[NextStep] = frozenset()  # the steps that Slurm refused
 
 
 def next_step(situation: Situation) -> NextStep:

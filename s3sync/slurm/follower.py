@@ -21,8 +21,8 @@ from s3sync.transfer import progress, request
 from s3sync.transfer.context import Runtime
 from s3sync.transfer.request import UploadRequest
 
-_CANCEL_SECONDS = 60.0  # that cancelled jobs have to end
-_SUBMITTING = "its finalizer job is being submitted"  # what another process does that holds the lock
+_CANCEL_SECONDS = 60.0  # how long cancelled jobs may take to end
+_SUBMITTING = "its finalizer job is being submitted"  # what the process that holds the lock is doing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +166,7 @@ class JobFollower:
             return False
         except LeaseLostError:
             raise
-        except StoppedError:  # while it waited for a lock: the caller notices the stop
+        except StoppedError:  # raised while waiting for a lock: the caller notices the stop
             return False
         self._is_slurm_down = False
         return is_over

@@ -23,12 +23,12 @@ from s3sync.slurm.node_check import NodeQuery
 from s3sync.slurm.results import no_answer, ok, problem
 from s3sync.text import human_seconds, pluralize, printable
 
-_WAIT_SECONDS = 120.0  # that a job may wait for its node
-_RUN_SECONDS = 180.0  # that it may run there: an S3 that does not answer takes long
-_SHOW_SECONDS = 15.0  # that a file server may take to show one host what another wrote
-_CANCEL_SECONDS = 30.0  # that a cancelled job has to end
+_WAIT_SECONDS = 120.0  # how long a job may wait for its node
+_RUN_SECONDS = 180.0  # how long it may run: an S3 that does not answer takes long
+_SHOW_SECONDS = 15.0  # how long a file server may take to show one host what another wrote
+_CANCEL_SECONDS = 30.0  # how long a cancelled job may take to end
 _POLL_SECONDS = 1.0
-_MAX_NODES = 200  # that are tried, each with a job
+_MAX_NODES = 200  # nodes to try, with a job on each
 _MAX_REFUSED = 3  # jobs in a row, after which Slurm is expected to refuse the others
 
 
@@ -68,7 +68,7 @@ class NodeTrials:
         self._options = options
         self._slurm = slurm
         self._stop = stop
-        self._name = f"s3sync-check-{uuid.uuid4().hex[:12]}"  # of the jobs
+        self._name = f"s3sync-check-{uuid.uuid4().hex[:12]}"  # the name of all jobs
         self._folder = use.log_dir / work_folder.FOLDER / self._name
         self._untried: list[_Untried] = []
 

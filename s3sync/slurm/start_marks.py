@@ -15,7 +15,7 @@ from s3sync.text import printable
 FOLDER = "starts"  # in the work folder
 FINALIZER = "last"  # in names of files, in place of the number of a shard
 _RAN = "ran."  # prefix of a mark once the program runs
-_OUTPUT_LINES = 2  # of what a job printed
+_OUTPUT_LINES = 2  # to show of a job's output
 _SILENT = "its job wrote nothing to the log directory (is it shared, and can this user write there?)"
 _ENDED_BY_SLURM = "slurmstepd: error: ***"
 

@@ -62,11 +62,11 @@ class LeaseRequest:
 
     name: str
     busy: str
-    lock_domain: str = ""  # of this process, which holds the `flock` there: another holder there is dead
+    lock_domain: str = ""  # this process holds the `flock` there, so another holder with this domain is dead
     timing: LeaseTiming = DEFAULT_TIMING
     pause: Callable[[float], None] = time.sleep  # sleeps for some seconds, or raises to give up
     show: Callable[[str], None] = lambda _line: None
-    wait_for_dead_holder: bool = True  # else every lease that is not released is busy
+    wait_for_dead_holder: bool = True  # otherwise every unreleased lease is busy
 
     def is_free(self, holder: Holder | None) -> bool:
         """Return whether this holder has released the lease, or is dead because its lock domain is the same."""

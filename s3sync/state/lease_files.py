@@ -19,9 +19,9 @@ from s3sync import files
 from s3sync.text import printable
 
 KEEP_GENERATIONS = 8  # files that stay, so that a host with an outdated listing does not create one of them again
-_MAX_BYTES = 4096  # of a file, which has about 300
-_MAX_CHARS = 160  # of a value in it
-_HOST_CHARS, _ID_CHARS = 64, 16  # of host name and machine id in a lock domain: fewer than _MAX_CHARS with a boot id
+_MAX_BYTES = 4096  # largest file that is read; a usual one has about 300
+_MAX_CHARS = 160  # longest value in a file
+_HOST_CHARS, _ID_CHARS = 64, 16  # kept of host name and machine id in a lock domain, so that it fits into _MAX_CHARS
 _NUMBER = re.compile(r"[1-9][0-9]*")
 _TEMPORARY = re.compile(r"\.([1-9][0-9]*)\..*\.tmp")
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)

@@ -20,7 +20,7 @@ DEFAULT = Path("/var/log/s3_upload")
 _INNER = ("locks", "leases", "uploads", "slurm", "cleanups", "restores")
 _READ, _WRITE = os.R_OK | os.X_OK, os.R_OK | os.W_OK | os.X_OK
 _EFFECTIVE = os.access in os.supports_effective_ids
-_MAX_NAMES = 3  # of entries in a message
+_MAX_NAMES = 3  # entries named in a message
 
 
 class LogDir(NamedTuple):
@@ -140,7 +140,7 @@ def entries_of_others(log_dir: Path) -> str:
 def _obstacle(log_dir: Path, mode: int, *, inner: bool = True) -> Obstacle | None:
     """Return the outermost folder that prevents this user from using the log directory; None if it can be used."""
     for folder in (*reversed(log_dir.parents), log_dir):
-        if not os.path.lexists(folder):  # in a folder that this user may pass
+        if not os.path.lexists(folder):  # missing, in a folder that this user may enter
             return (
                 None
                 if _may(folder.parent, _WRITE)

@@ -39,8 +39,8 @@ class LogSummary:
     on_complete: str
     instrument_done: str = ""
     sent_bytes: int = 0  # by all calls of the upload
-    seconds: float = 0.0  # of all these calls
-    run_path: str = ""  # of the folder that the log belongs to
+    seconds: float = 0.0  # how long all these calls took
+    run_path: str = ""  # the folder that the log belongs to
     folder: tuple[int, ...] = ()  # its numbers, as in RunState
     first_completed: str = ""
     watched: dict[str, tuple[int, int]] | None = None  # None in a log of an older version

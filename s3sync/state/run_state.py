@@ -62,7 +62,7 @@ class CallResult:
     is_streaming: bool = False
     ended_cleanly: bool = False
     is_handed_over: bool = False
-    may_leave_parts: bool = False  # of multipart uploads, in S3
+    may_leave_parts: bool = False  # parts of multipart uploads may be left in S3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class RunState:
     completed: bool = False
     verified: Mapping[str, Proof] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)  # path in the run -> reason
-    skipped: Mapping[str, str] = field(default_factory=dict)  # what has no bytes -> what it is
+    skipped: Mapping[str, str] = field(default_factory=dict)  # path without bytes -> what it is
     total_local_files: int = 0
     started: str = ""
     finished: str = ""
@@ -89,16 +89,18 @@ class RunState:
     on_complete: str = ""  # the state of the user's command: hook.PENDING, hook.DONE, or why it failed
     attempts: int = 0  # calls since the last one that completed the run or made progress
     manifest_checked_files: int = (
-        0  # of an analysis: how many files are checked against its Manifest.tsv; 0: it has none
+        0  # how many files of an analysis are checked against its Manifest.tsv; 0: it has none
     )
     instrument_done: str = ""  # when the instrument finished the run
     sent_files: int = 0  # by all calls that this upload took, and
     sent_bytes: int = 0  # their size, and
     seconds: float = 0.0  # how long these calls took
     opaque_etags: tuple[str, ...] = ()  # kinds of ETags that this server gives and that are not MD5s
-    folder: tuple[int, ...] = ()  # of the run folder: its device, its inode, the device of the directory around it
+    folder: tuple[int, ...] = ()  # device and inode of the run folder, and the device of its parent
     first_completed: str = ""  # when it was completed for the first time
-    watched: Mapping[str, tuple[int, int]] | None = None  # what reveals later changes, from before the last listing
+    watched: Mapping[str, tuple[int, int]] | None = (
+        None  # values that reveal later changes, read before the last listing
+    )
     folders: Mapping[str, int] = field(default_factory=dict)  # when each was modified, in ns; the run's path is empty
 
     @classmethod

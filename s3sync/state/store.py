@@ -30,7 +30,7 @@ from s3sync.state.log_paths import LogPaths, journal_beside
 from s3sync.state.run_state import Proof, RunState
 from s3sync.text import human_bytes, now_iso, pluralize, printable
 
-_BYTES_PER_FILE = 700  # of the journal, the old log and the new one; measured with paths of a usual length
+_BYTES_PER_FILE = 700  # in the journal, the old log and the new one together; measured with usual paths
 
 
 class LoadedState(NamedTuple):

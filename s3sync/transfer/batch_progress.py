@@ -10,7 +10,7 @@ from s3sync.aws.receipts import ObjectStored, PartStored
 from s3sync.runs import LocalFile
 from s3sync.transfer.batches import Batch
 
-_START_UP_BYTES = 14_000_000  # that the CLI reads of its own code before any file; 17 million in old versions 2
+_START_UP_BYTES = 14_000_000  # bytes of its own code that the CLI reads first; 17 million in old versions 2
 # How often the CLI reads each byte of a file. Over http it signs the content and computes a checksum before it sends;
 # over TLS, versions before 2.23 compute an MD5 first.
 HTTP_READS, TLS_READS = 3.0, 2.0
@@ -37,7 +37,7 @@ class BatchCount:
         self.stored: dict[str, ObjectStored] = {}
         self.has_receipts = False
         self.size = 0  # bytes that S3 has accepted, if there are receipts
-        self.bytes_read = 0  # by the process, of files
+        self.bytes_read = 0  # bytes of files that the process has read
         self._prefix = prefix
         self._files: dict[str, LocalFile] = {}  # by path, once there are receipts
         self._accepted: dict[str, int] = {}  # bytes of each file

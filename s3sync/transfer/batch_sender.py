@@ -37,7 +37,7 @@ class BatchResult:
     cause: causes.Cause | None = None  # set if sending more is futile
     futile_cause: causes.Cause | None = None  # why it was ended before it sent a file: once may be chance
     lost_s3: bool = False  # S3 could not be reached any more
-    cli_message: str = ""  # about the cause, or about S3 being out of reach
+    cli_message: str = ""  # the CLI's message about the cause, or that S3 is unreachable
     stored: Mapping[str, ObjectStored] = field(default_factory=dict)  # path -> S3's answer, if it is reported
 
     def error_of(self, path: str) -> str:

@@ -28,7 +28,7 @@ Marks: TypeAlias = Mapping[str, tuple[int, int]]  # path in the run -> mtime in 
 
 MEMORY = "rechecks.json"  # in the log directory
 RECHECK_HOURS = 6.0  # between two listings of an unchanged run
-ROUTINE_SECONDS = 0.25  # that such listings may take in one scan; the rest waits for the next scan
+ROUTINE_SECONDS = 0.25  # time for such listings in one scan; the rest waits for the next scan
 _CHANGED_SECONDS = 30.0  # the same for listings of runs that have changed
 _MAX_NAMES_SHOWN = 3
 _MAX_MARKS = 40
@@ -133,7 +133,7 @@ class ChangeWatch:
         known = self._known.get(name)
         if known is None or known.finished != head.finished:
             known = _Known(head.finished, parse_iso(head.finished) or 0.0, head.watched)
-        if known.marks is None and head.is_from_predecessor:  # which was complete: only later changes count
+        if known.marks is None and head.is_from_predecessor:  # it was complete: only later changes count
             self._known[name] = known = _Known(head.finished, self._now, read_marks(run))
         has_changed = known.marks is not None and _seen(run, list(known.marks)) != dict(known.marks)
         if not (self._changed < _CHANGED_SECONDS if has_changed else self._is_routine_due(known, head)):

@@ -47,7 +47,7 @@ class UploadContext:
     stop: StopRequest
     display: Display
     expected: analysis_manifest.Checksums
-    share: MachineShare  # of the machine, which other uploads of this program may use
+    share: MachineShare  # the part of the machine that this upload may use
 
     @property
     def url(self) -> str:

@@ -10,9 +10,9 @@ from s3sync.aws import causes, client, diagnosis
 from s3sync.aws.destination import Destination
 from s3sync.transfer.batches import Batch
 
-MAX_CONSECUTIVE_FAILURES = 20  # after which a batch is ended: each may have cost minutes of timeouts
+MAX_CONSECUTIVE_FAILURES = 20  # then the batch is ended: each failure may cost minutes of timeouts
 _MAX_FAILURES_WITHOUT_S3 = 4  # if S3 cannot be reached, which affects all files alike
-_CANCELLED = " AWS_ERROR_S3_CANCELED"  # of the client in C, for files that it drops when it is ended
+_CANCELLED = " AWS_ERROR_S3_CANCELED"  # from the client in C, for files that it drops when it is terminated
 _KEPT_LINES = 20  # error lines of a batch that are searched for a cause
 
 
@@ -27,7 +27,7 @@ class FailureLines:
         self.error_lines: deque[diagnosis.ErrorLine] = deque(maxlen=_KEPT_LINES)  # the last ones, without file names
         self.unreachable = ""  # the last line about S3 being out of reach; empty once it was reached again
         self.in_a_row = 0  # failures since the last file that was uploaded
-        self._denied_in_a_row = 0  # of these, the files that S3 may deny because of their keys
+        self._denied_in_a_row = 0  # those of them that S3 may deny because of their keys
         self._last = ""
         self._sanitize = sanitize
         self._paths = {file.path for file in batch.files}

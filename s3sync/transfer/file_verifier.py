@@ -66,7 +66,7 @@ class FileVerifier:
         self.choice = choice
         self._run = run
         self._verifier = ObjectVerifier(reader, hasher, trust, choice, self._is_ours)
-        self._sent_paths: set[str] = set()  # of files that their processes reported as sent, until they are verified
+        self._sent_paths: set[str] = set()  # files that processes reported as sent, until they are verified
 
     def note_sent(self, result: BatchResult) -> None:
         """Note the files that a process reported as sent."""

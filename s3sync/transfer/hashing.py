@@ -53,7 +53,7 @@ class Hasher:
     ) -> None:
         """`turn` is entered for each task, and may wait until other uploads leave room for it."""
         self.digests = digests
-        self.files = 0  # that were read so far, and
+        self.files = 0  # files read so far, and
         self.size = 0  # their bytes
         self._run = digests.run
         self._md5 = md5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-_SECONDS = 15.0  # that a batch should take at most; starting a process costs a twentieth of that
-_FIRST_BYTES = 64_000_000  # of a batch before anything was measured
+_SECONDS = 15.0  # the longest that a batch should take; starting a process costs a twentieth of that
+_FIRST_BYTES = 64_000_000  # size of a batch before anything was measured
 _MEASURED_BYTES = 8_000_000  # smaller batches reveal little about the network
 
 

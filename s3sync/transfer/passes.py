@@ -28,7 +28,7 @@ from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.request import FileTotals, UploadCounters
 
 PASSES = 3  # attempts to send a file in one call
-STREAM_LAUNCH_SECONDS = 600.0  # while streaming, no batch starts after that time: other runs are waiting
+STREAM_LAUNCH_SECONDS = 600.0  # while streaming, no batch starts after this time, because other runs are waiting
 _COMPARE_FILES = 2000  # compared with S3 at a time, so that an interruption loses little
 _STILL_CHANGING = (CHANGED, VANISHED)  # are not failures while the instrument writes
 
@@ -133,7 +133,7 @@ class FileUploader:
                 remote = read()
             except AwsError:
                 version.result()
-                aws.check_usable()  # if not even that works, it is not S3's fault
+                aws.check_usable()  # if even this fails, S3 is not the cause
                 raise
             self.aws_version = f"{printable(aws.path)}: {version.result()}"
         return remote

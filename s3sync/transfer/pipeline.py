@@ -18,7 +18,7 @@ from s3sync.transfer.file_verifier import Failure, FileVerifier, PassResult, Ret
 from s3sync.transfer.sharing import UploadConcurrency
 from s3sync.transfer.throttle import Forecast
 
-_MAX_READBACK_COST_RATIO = 0.05  # of reading back to sending, while there is more to send
+_MAX_READBACK_COST_RATIO = 0.05  # cost of reading back compared with sending, while there is more to send
 _POLL_SECONDS = 0.5  # between two checks whether more processes would help
 _IDLE_POLL_SECONDS = 15.0  # between two checks of the bandwidth when nothing more is to be sent
 _MAX_FUTILE_BATCHES = (
@@ -134,7 +134,7 @@ class Pipeline:
         if self._hasher.has_expected_crc:
             return self._send_checked(batch, forecast)
         if self._choice.compares_bytes:
-            self._hasher.start(batch.files)  # while the sending brings the bytes into the page cache anyway
+            self._hasher.start(batch.files)  # while sending brings the bytes into the page cache anyway
         return self._send_timed(batch, forecast)
 
     def _send_timed(self, batch: Batch, forecast: Forecast) -> BatchResult:

@@ -15,7 +15,7 @@ from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
 from s3sync.text import pluralize, printable
 
-_MAX_NAMES_SHOWN = 5  # of entries that are left out
+_MAX_NAMES_SHOWN = 5  # entries named in a message
 
 # Instruments write the bulk of a run once, cycle by cycle, but rewrite texts, logs and InterOp. Markers signal that the
 # run is complete. So all of these wait until the instrument has finished.
@@ -46,7 +46,7 @@ class UploadSelection:
     skipped: tuple[local_files.SkippedEntry, ...] = ()
     waiting: tuple[LocalFile, ...] = ()
     unchanged_since_ns: int = 0
-    folders: tuple[tuple[str, int], ...] = ()  # as in `Listing`, without those that the user excludes
+    folders: tuple[tuple[str, int], ...] = ()  # as in `Listing`, without excluded ones
 
     @property
     def total(self) -> int:

@@ -36,7 +36,7 @@ class SharedMachine:
         # deadlock. Listings take none: an upload makes one at a time.
         self.reading = SlotPool(cores)
         self.running_shares = RunningShares()
-        self._pids: dict[SlotUser, Callable[[], Iterable[int]]] = {}  # of the processes of each upload
+        self._pids: dict[SlotUser, Callable[[], Iterable[int]]] = {}  # the process ids of each upload
         self._controlling = threading.Lock()
         self._controller = ConcurrencyController(
             cores,

@@ -25,7 +25,7 @@ class ThreadChoice:
         self._multipart = multipart
         self._chosen = chosen
         self._is_fast = is_fast
-        self._seconds = 0.0  # of the shortest request on the fast path; 0: unknown
+        self._seconds = 0.0  # duration of the shortest request on the fast path; 0: unknown
         self._lock = threading.Lock()
 
     @property

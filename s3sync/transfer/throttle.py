@@ -17,8 +17,8 @@ from typing import NamedTuple, TypeAlias
 from s3sync.transfer.request.bandwidth import BandwidthSchedule
 
 _SMALLEST_PART = 8  # a process gets at least an eighth of an equal share
-_TOLERANCE = 1 + 2 / _SMALLEST_PART  # for processes that start unexpectedly, which may get a little too much
-GRACE_SECONDS = 120.0  # in which most batches end, so that nothing is sent twice
+_TOLERANCE = 1 + 2 / _SMALLEST_PART  # processes that start unexpectedly may get a little too much
+GRACE_SECONDS = 120.0  # most batches end within this time, so that nothing is sent twice
 
 Share: TypeAlias = "int | None"  # bytes a second; None without a limit
 Decision: TypeAlias = Callable[[Sequence[Share], Sequence[Share]], Share]
@@ -27,7 +27,7 @@ Decision: TypeAlias = Callable[[Sequence[Share], Sequence[Share]], Share]
 class Forecast(NamedTuple):
     """What a process that starts now has to expect."""
 
-    processes: int  # that will start after it
+    processes: int  # processes that will start after it
     part: float = 0.0  # its part of the work that is left, from 0 to 1
 
 
@@ -88,7 +88,7 @@ class Throttle:
         self._fraction = fraction
         self._now = now
         self._clock = clock
-        self._over_limit_since: float | None = None  # since when a process has exceeded its limit
+        self._over_limit_since: float | None = None  # when a process began to exceed its limit
 
     def share(self) -> int | None:
         """Return an equal share in bytes a second; None without a limit."""

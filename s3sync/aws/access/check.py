@@ -17,7 +17,7 @@ from s3sync.errors import S3SyncError, StoppedError
 from s3sync.signals import StopRequest
 from s3sync.text import printable
 
-PROBE_KEY = "s3sync-check"  # of a multipart upload that is never completed: no object ever has this name
+PROBE_KEY = "s3sync-check"  # for a multipart upload that is never completed, so no object ever has this name
 _NO_KEY = {"404", "NoSuchKey"}
 
 

@@ -13,7 +13,7 @@ from s3sync.transfer.request.storage_classes import WARM
 from s3sync.transfer.request.upload_request import UploadRequest
 
 _UNUSUAL_CLASSES = frozenset(STORAGE_CLASSES) - {WARM}
-_UNNAMED = ("auto", "", None)  # what options are if nobody gives them
+_UNNAMED = ("auto", "", None)  # values of options that were not given
 
 
 def place_options(destination: Destination, bucket_owner: str, profile: Profile) -> list[str]:

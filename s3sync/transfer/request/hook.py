@@ -26,7 +26,7 @@ DONE = "done"
 _FAILED = "failed: "
 _POLL_SECONDS = 0.1  # between two checks whether a stop was requested
 _TAIL_BYTES = 4096
-_SHOWN_CHARS = 300  # of the last line that it printed
+_SHOWN_CHARS = 300  # shown of the last line that it printed
 
 
 class Hook(NamedTuple):

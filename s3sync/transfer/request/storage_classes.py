@@ -12,7 +12,7 @@ from s3sync.patterns import Pattern
 from s3sync.runs import LocalFile
 from s3sync.transfer.batches import is_marker
 
-WARM = "STANDARD"  # what S3 uses if no class is requested
+WARM = "STANDARD"  # S3's default class
 _KIB = 1024
 # What AWS charges for small objects: as much as for this size, or for this many more bytes.
 _LEAST_BYTES = dict.fromkeys(("STANDARD_IA", "ONEZONE_IA", "GLACIER_IR"), 128 * _KIB)

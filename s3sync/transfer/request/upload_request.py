@@ -48,13 +48,13 @@ class UploadRequest:
     bucket_owner: str = ""  # the account that must own the bucket; empty: any
     profile: aws_destination.Profile = aws_destination.FROM_ENVIRONMENT
     max_processes: int | None = None  # at once, while the CPU is idle; by default four times the cores
-    max_bandwidth: BandwidthSchedule | None = None  # of all processes together
+    max_bandwidth: BandwidthSchedule | None = None  # for all processes together
     stall_seconds: float = aws_settings.STALL_SECONDS
     transfer_client: aws_settings.TransferClient = "auto"
     completion_object: bool = False  # write one when all files are verified
     on_complete: Hook | None = None  # the user's command, after that
-    leaves_untagged_log: bool = False  # to an upload of the same run that is running, to another destination
-    scheduled: bool = False  # by the monitor, which retries, and whose output is a log
+    leaves_untagged_log: bool = False  # leaves it to a running upload of the same run to another destination
+    scheduled: bool = False  # called by the monitor, which retries and logs its output
 
     def __post_init__(self) -> None:
         """Set the rule for the sizes of parts: it depends on the client that sends."""
@@ -131,7 +131,7 @@ class UploadCounters:
 
     sent_files: int = 0
     sent_size: int = 0
-    found_files: int = 0  # that S3 had already, with the same bytes
+    found_files: int = 0  # files that S3 already had, with the same bytes
     found_size: int = 0
     aws_processes: int = 0
     seconds: float = 0.0
@@ -161,9 +161,9 @@ class UploadResult:
     selection: UploadSelection
     already_complete: bool = False
     on_complete: str = ""  # the outcome of the user's command, if it was run now
-    handed_over: bool = False  # to an executor, which is uploading now
+    handed_over: bool = False  # to an executor, which is still uploading
     counters: UploadCounters = field(default_factory=UploadCounters)
-    totals: ProofTotals | None = None  # of the state, if it has no proofs any more
+    totals: ProofTotals | None = None  # totals of the state, once it has no proofs
 
     @property
     def verified(self) -> ProofTotals:

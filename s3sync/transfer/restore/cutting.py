@@ -14,9 +14,9 @@ from s3sync.runs import LocalFile
 from s3sync.transfer.batches import BYTE_COST, FILE_COST, Batch
 from s3sync.transfer.restore.sources import common_prefix
 
-_USUAL_SECONDS = 10.0  # of CPU for the files of a batch; starting its process takes another one
-_LEAST_SECONDS = 2.0  # of CPU for a batch that is worth a process
-_TOLERANCE = 0.35  # of the size of a batch, within which the best place for a cut is searched
+_USUAL_SECONDS = 10.0  # CPU-seconds for the files of a batch; starting its process takes another one
+_LEAST_SECONDS = 2.0  # CPU-seconds that make a batch worth a process
+_TOLERANCE = 0.35  # share of a batch within which the best place for a cut is searched
 
 
 def cut_into_batches(files: Sequence[LocalFile], cores: int) -> list[Batch]:

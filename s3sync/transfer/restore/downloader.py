@@ -31,7 +31,7 @@ class BatchOutcome:
     batch: Batch
     errors: Mapping[str, str] = field(default_factory=dict)  # by path
     frozen: frozenset[str] = frozenset()
-    last_error: str = ""  # about the other files
+    last_error: str = ""  # the error for the other files
     cause: causes.Cause | None = None  # set if further downloads would fail, too
     cause_text: str = ""
     unreachable: str = ""  # the error if S3 cannot be reached, which may be temporary
@@ -109,7 +109,7 @@ class Downloader:
 
     def enforce_bandwidth(self) -> None:
         """End the processes that exceed the present limit. Call this regularly."""
-        for pid in self._throttle.over_limit():  # those of others are theirs to end
+        for pid in self._throttle.over_limit():  # each restore ends only its own processes
             self._aws.processes.terminate(pid, "was faster than max_bandwidth allows at this time")
 
     def in_flight(self) -> tuple[int, int]:

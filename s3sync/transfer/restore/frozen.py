@@ -17,7 +17,7 @@ from s3sync.transfer.restore.session import RestoreSession
 _SAMPLE = 4  # objects whose state stands for that of the others where no listing says it: each takes a process
 _MAX_HEADS = 100  # objects that are all asked for, each by a process
 _SAVE_EVERY = 200  # requests after which the log is saved
-_ANNOUNCED = 50  # from this number of requests on, the user is warned that they take a while
+_ANNOUNCED = 50  # for this number of requests or more, the user is warned that they take a while
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Archive:
         self._store = request.thaw_store
         self._plan = plan
         self._display = session.runtime.display
-        self._states: dict[str, thaw.ThawState] = {}  # of each examined object, before the downloads
+        self._states: dict[str, thaw.ThawState] = {}  # the state of each examined object before the downloads
         self._log = self._store.load()
         if self._log and (self._log.run_id, self._log.destination) != (request.run_id, request.destination):
             self._log = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _ADVICE = "rename or delete it in S3"
-_MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
+_MAX_NAME_BYTES = 255  # longest name of a file or folder on usual file systems
 _MAX_PATH_BYTES = 3800  # below the target; Linux takes 4,096 in all
 
 

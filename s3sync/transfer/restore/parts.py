@@ -27,7 +27,7 @@ class Part:
     """A part of a run. `text` is what the user gave."""
 
     text: str
-    matches: Callable[[str, str], bool]  # of a run's id and a path in it
+    matches: Callable[[str, str], bool]  # takes a run's id and a path in the run
 
 
 def parse_part(text: str) -> Part:

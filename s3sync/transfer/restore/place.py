@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` only from Python 3.11 on
 
 PREFIX = ".s3sync-restore-"
-_MAX_NAME_BYTES = 100  # of the run, in the name of its private folder
+_MAX_NAME_BYTES = 100  # kept of the run's name in the name of its private folder
 _SAME_NAME = "another key has the same name on this file system (restore to a case-sensitive one)"
 _A_FOLDER = "a folder of this name is on disk (move it away)"
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755  # at most
@@ -53,7 +53,7 @@ class PrivateFolder:
         self.folder_mode = _FOLDER_MODE & ~request.umask | stat.S_IRWXU
         self._file_mode = _FILE_MODE & ~request.umask | stat.S_IRUSR | stat.S_IWUSR
         self._overwrite = request.overwrite
-        self._descriptor = -1  # which holds the lock of the folder
+        self._descriptor = -1  # holds the lock of the folder
 
     def close(self) -> None:
         """Unlock the folder."""

@@ -20,7 +20,7 @@ _OTHER_FILE = "another file is on disk (--overwrite replaces it)"
 class PresentFiles:
     """The wanted files that are on disk already, by path. `others` stay as they are, each with the reason."""
 
-    kept: Mapping[str, Proof] = field(default_factory=dict)  # with the bytes of S3
+    kept: Mapping[str, Proof] = field(default_factory=dict)  # files with the bytes of S3
     others: Mapping[str, str] = field(default_factory=dict)
     compared: Mapping[str, LocalFile] = field(default_factory=dict)  # as they were before they were compared
 

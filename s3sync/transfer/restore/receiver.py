@@ -26,7 +26,7 @@ from s3sync.transfer.restore.session import RestoreSession
 from s3sync.transfer.restore.space import needed_bytes, require_space
 
 _POLL_SECONDS = 0.5  # between two checks whether more processes would help
-_MAX_FUTILE_BATCHES = 3  # in a row without an arrived file: S3 gives none
+_MAX_FUTILE_BATCHES = 3  # in a row without any file: then S3 counts as refusing
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class Receiver:
         self._verifier = verifier
         self._downloader = Downloader(session, plan, folder.arrivals)
         self._concurrency = session.share.background_concurrency()
-        self._unreachable = ""  # what the last batch said, if it could not reach S3
+        self._unreachable = ""  # the message of the last batch, if it could not reach S3
         self._futile = 0  # batches in a row of which nothing arrived
         self._last_cause: tuple[causes.Cause | None, str] = None, ""
         self._files_total, self._size_total = len(expected), plan.size_of(expected)

@@ -18,7 +18,7 @@ from s3sync.state import RunState, StateStore
 from s3sync.text import printable
 from s3sync.transfer.restore.request import RestoreRequest
 
-_MAX_BYTES = 512 * 1024 * 1024  # of a completion object; a million files have 200 MB
+_MAX_BYTES = 512 * 1024 * 1024  # largest completion object; one with a million files has 200 MB
 _MANIFEST_HEADER = "path\tsize\tmd5\tetag\tkey"
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}

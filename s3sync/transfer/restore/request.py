@@ -21,7 +21,7 @@ from s3sync.transfer.restore.cost import CostEstimate, Prices
 from s3sync.transfer.restore.parts import Part
 from s3sync.transfer.restore.space import is_enough
 
-DEFAULT_THREADS = 10  # as the AWS CLI itself
+DEFAULT_THREADS = 10  # the default of the AWS CLI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,11 @@ class RestoreRequest:
     cores: int
     threads: int = DEFAULT_THREADS
     parts: tuple[Part, ...] = ()
-    umask: int = 0o022  # of the user: a scan that continues the restore has another one
+    umask: int = 0o022  # the user's: a scan that continues the restore has another one
     overwrite: bool = False  # files on disk that differ
     use_record: bool = True  # compare with what the upload recorded
     verify: objects.Verify = "etag"
-    manifest: Path | None = None  # of `verify --manifest`
+    manifest: Path | None = None  # as `verify --manifest` writes it
     aws_command: str | None = None
     bucket_owner: str = ""
     profile: aws_destination.Profile = aws_destination.FROM_ENVIRONMENT
@@ -48,9 +48,9 @@ class RestoreRequest:
     max_bandwidth: BandwidthSchedule | None = None
     stall_seconds: float = aws_settings.STALL_SECONDS
     tier: thaw.Tier | None = None  # request that frozen objects are thawed in this way; None: do not
-    days: int = 7  # for which they stay thawed
-    wait: bool = False  # until they are thawed
-    prices: Prices | None = None  # of the user, for a preview
+    days: int = 7  # how long they stay thawed
+    wait: bool = False  # whether to wait until they are thawed
+    prices: Prices | None = None  # the user's prices, for a preview
 
     @property
     def run(self) -> Run:
@@ -153,12 +153,12 @@ class RestorePreview:
     classes: Mapping[str, tuple[int, int]]
     present: int
     frozen: int  # files in archives, as far as that is known
-    ongoing: int  # of them, those being thawed and those `thawed` already, as far as a listing says that
+    ongoing: int  # those of them that are being thawed or are `thawed`, as far as a listing shows that
     thawed: int
-    tiers: Counter[thaw.ThawState]  # of objects of INTELLIGENT_TIERING that were tried
-    tiered: int  # of these objects that are large enough for its archive tiers
-    tier: thaw.Tier  # of the request if it can thaw them, or else the cheapest: that of `hours` and `cost`
-    hours: float  # that thawing them takes at most
+    tiers: Counter[thaw.ThawState]  # states of the INTELLIGENT_TIERING objects that were tried
+    tiered: int  # how many of these objects are large enough for its archive tiers
+    tier: thaw.Tier  # the requested tier if it can thaw them, else the cheapest; `hours` and `cost` are for it
+    hours: float  # the longest that thawing them takes
     hours_by_tier: Mapping[thaw.Tier, float]  # with each tier that can thaw all of them
     cost: CostEstimate | None  # None without prices
     needed: int  # bytes that have to fit on the disk, beside what has to stay free

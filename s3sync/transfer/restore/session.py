@@ -23,10 +23,10 @@ class RestoreSession:
     aws: client.AwsCli
     reader: objects.ObjectReader
     thawing: thaw.Thawing
-    environ: Mapping[str, str]  # of the runtime, with the profile of the request
+    environ: Mapping[str, str]  # that of the runtime, with the profile of the request
     temp_folder: Path  # a private folder, gone when the restore ends
     runtime: Runtime
-    share: MachineShare  # of the machine, beside uploads of this program
+    share: MachineShare  # the part of the machine that uploads leave
     check_lock: Callable[[], None]  # raises LeaseLostError if the lock of the run is lost
 
 

@@ -13,8 +13,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 _MAX_PATTERNS = 60
-_MAX_NAME_BYTES = 240  # with a suffix it may not have more than 255
-_SPECIAL = re.compile(r"[*?[]")  # what the CLI's patterns read as more than a letter
+_MAX_NAME_BYTES = 240  # the CLI adds a suffix, and 255 bytes are the limit
+_SPECIAL = re.compile(r"[*?[]")  # characters that are special in the CLI's patterns
 
 
 def has_long_name(path: str) -> bool:

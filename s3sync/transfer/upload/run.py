@@ -57,7 +57,7 @@ class _Call:
     store: StateStore
     runtime: Runtime
     executor: Executor
-    started: float  # of the monotonic clock
+    started: float  # by the monotonic clock
 
     @property
     def target(self) -> str:
@@ -134,7 +134,7 @@ class _Call:
         remote = reader.list_run() or {}
         sse = self.request.storage.sse
         is_by_kms = sse == "aws:kms" or (not sse and reader.encrypts_by_kms())
-        has_receipts = self.request.transfer_client == "auto"  # from the plugin, with S3's checksums
+        has_receipts = self.request.transfer_client == "auto"  # the plugin reports S3's checksums
         asks_each = is_by_kms and self.request.verify != "size" and not has_receipts
         return replace(
             result,

@@ -22,7 +22,7 @@ from s3sync.transfer.upload.handover import Executor, Handover, with_absolute_pa
 from s3sync.transfer.upload.remote_run import RemoteRun
 
 MAX_RESCANS = 10  # a run that was found changed after each of them is left for the next call
-_MAX_NAMES_SHOWN = 5  # of files that only S3 has
+_MAX_NAMES_SHOWN = 5  # files named in a message
 
 
 class UploadSession:
@@ -41,7 +41,7 @@ class UploadSession:
         self._request = context.request
         self._store = store
         self._executor = executor
-        self._selection = selection  # of the last listing
+        self._selection = selection  # from the last listing
         self._totals = FileTotals.of(selection.files)
         self._initial = state
         self._state = start_state(state, selection, executor).sending(now_iso())

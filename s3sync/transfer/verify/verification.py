@@ -32,16 +32,20 @@ class Verification:
     differing: dict[str, str] = field(default_factory=dict)
     only_in_s3: list[str] | None = None
     why_unlisted: str = ""  # why `only_in_s3` is unknown
-    rows: list[Row] = field(default_factory=list)  # of the manifest, if one is requested: a row for each verified file
+    rows: list[Row] = field(
+        default_factory=list
+    )  # rows of the manifest, if one is requested: one for each verified file
     manifest: Path | None = None  # the one that was written
     manifest_error: str = ""  # why it was not written
     seconds: float = 0.0
     remote: Mapping[str, objects.RemoteObject] | None = (
         None  # all objects of the run, by path; None as for `only_in_s3`
     )
-    identities: dict[str, local_files.FileIdentity] | None = None  # of each file when it was read, if requested
-    tiers: Counter[thaw.ThawState] = field(default_factory=Counter)  # of a sample of INTELLIGENT_TIERING objects
-    other_uploads: list[summary.LoggedRun] = field(default_factory=list)  # of this run to other places in S3
+    identities: dict[str, local_files.FileIdentity] | None = (
+        None  # the identity of each file when it was read, if requested
+    )
+    tiers: Counter[thaw.ThawState] = field(default_factory=Counter)  # states of a sample of INTELLIGENT_TIERING objects
+    other_uploads: list[summary.LoggedRun] = field(default_factory=list)  # uploads of this run to other destinations
 
     @property
     def destination(self) -> Destination:
