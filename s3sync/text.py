@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([kKMG]?)B/s")
 _MAX_LINES = 20  # in a list
-_MAX_NAMES_PER_REASON = 5  # if no more files failed for one reason, all of them are named,
+_MAX_NAMES_PER_REASON = 5  # if at most this many files failed for one reason, all of them are named,
 _NAMES_OF_FREQUENT_REASON = 3  # otherwise this many
 
 

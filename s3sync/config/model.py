@@ -62,7 +62,7 @@ class Config(Model):
     )
     io_priority: IoPriority = Field(
         default="low",
-        description="The disk priority of the uploads: normal, low, or idle (only when nobody else reads).",
+        description="The disk priority of the uploads: normal, low, or idle (only when the disk is idle).",
     )
     max_age: Number = Field(
         default=72, gt=0, description="For how many hours after a run was finished its upload may be started."

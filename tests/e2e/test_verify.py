@@ -351,7 +351,7 @@ def test_what_differs_from_a_completed_log_is_sent_again_with_recheck(
     assert found.code == 1
     program = f"{sys.executable} -m s3sync"
     again = (
-        f"`{program} upload {tiny_run} --bucket {BUCKET} --aws-command {lab.aws} --recheck` asks S3 again,"
+        f"`{program} upload {tiny_run} --bucket {BUCKET} --aws-command {lab.aws} --recheck` compares with S3 again"
         " and uploads what differs"
     )
     assert found.out.splitlines()[-1] == f"  next    {again}"
@@ -373,7 +373,7 @@ def test_the_command_that_verify_advises_can_be_pasted(
 
     found = verify(lab, run, *options, *excluded)
 
-    (command,) = re.findall(r"`(.*)` asks S3 again", found.out.splitlines()[-1])
+    (command,) = re.findall(r"`(.*)` compares with S3 again", found.out.splitlines()[-1])
     again = subprocess.run(["sh", "-c", command], env=lab.env, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert again.stderr.startswith(

@@ -222,7 +222,7 @@ def test_files_with_other_names_of_tiles_than_those_of_run_info_are_unknown(tmp_
     paths = [f"L001/C{cycle}.1/s_1_{tile}.bcl" for cycle in range(1, 17) for tile in range(1, 9)]
     found = check(tmp_path, paths)
     assert found.kind == "unknown"
-    assert "not named as RunInfo.xml has lanes, cycles and tiles" in found.summary
+    assert "do not match the lanes, cycles and tiles in RunInfo.xml" in found.summary
 
 
 def test_the_list_of_tiles_says_which_surface_a_flow_cell_has(tmp_path: Path) -> None:

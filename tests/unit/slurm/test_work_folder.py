@@ -342,7 +342,7 @@ def test_a_node_whose_job_left_nothing_is_known_from_slurm(folder: WorkFolder) -
         ("n1", False),
         ("n4", True),
     ]
-    assert "is that shared, and may this user write there?" in job_status.find_broken_nodes(folder)["n1"]
+    assert "is it shared, and can this user write there?" in job_status.find_broken_nodes(folder)["n1"]
 
 
 def test_broken_nodes_are_remembered_until_a_job_has_run_there(tmp_path: Path) -> None:

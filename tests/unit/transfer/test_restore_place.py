@@ -71,8 +71,8 @@ def test_keys_whose_names_are_the_same_on_disk_are_never_one_file(tmp_path: Path
     (folder.arrivals / "a").write_text("of A")
     assert folder.accept("a", -1) == ""
     (folder.arrivals / "a").write_text("of a")
-    assert "the same on this file system" in folder.accept("a", -1)
-    assert "the same on this file system" in folder.accept("b", -1)
+    assert "the same name on this file system" in folder.accept("a", -1)
+    assert "the same name on this file system" in folder.accept("b", -1)
     folder.close()
     assert (folder.ready / "a").read_text() == "of A"
 
