@@ -1,6 +1,6 @@
 """Create private folders and files, replace files atomically, and read small files of unknown origin.
 
-What root creates in another user's folder belongs to that user, so that one `sudo` never locks the owner out.
+What root creates in another user's folder belongs to that user, so that a single `sudo` never locks out the owner.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def make_private_folder(folder: Path) -> None:
 
 
 def make_public_folder(folder: Path) -> None:
-    """Create a folder, and its missing parents, that all users can read, whatever the umask is. Raises OSError."""
+    """Create a folder, and its missing parents, that all users can read, regardless of the umask. Raises OSError."""
     for parent in (*reversed(folder.parents), folder):
         if not parent.is_dir():
             _make_folder(parent)
@@ -135,8 +135,8 @@ def check_writable(path: Path) -> None:
 def trial_file(folder: Path) -> Iterator[int]:
     """Create a private file without a name in a folder, or in the nearest one above that exists, and write to it.
 
-    Yields its descriptor. Nothing of it is ever seen, except for a moment on file systems without such files. Raises
-    OSError as a new file would, e.g. without free space or inodes, or if a quota is used up.
+    Yields its descriptor. It is never visible, except for a moment on file systems without such files. Raises OSError
+    as a new file would, e.g. without free space or inodes, or if a quota is used up.
     """
     while not os.path.lexists(folder):
         folder = folder.parent
@@ -219,8 +219,8 @@ def _opened_folder(folder: Path) -> Iterator[int]:
 def _inherit_owner(descriptor: int, name: str, folder: int) -> None:
     """Give a file or folder that root has just created to the owner of its folder.
 
-    That owner could try to obtain one of root's own files, by a link or by moving it there. So only a new and empty
-    file without a second name is given away, and nothing in a folder that everybody may write to.
+    That owner could try to obtain one of root's files, with a link or by moving it there. So only a new and empty file
+    without a second name is given away, and nothing in a folder that everybody may write to.
     """
     made, owner = os.fstat(descriptor), os.fstat(folder)
     if made.st_uid != 0 or owner.st_uid == 0 or owner.st_mode & stat.S_IWOTH:

@@ -1,4 +1,4 @@
-"""Recognize the files that this program created: they never belong to a run, wherever an old version left them.
+"""Recognize the files that this program created: they never belong to a run, no matter where an old version left them.
 
 Up to version 0.1.0 a temporary folder or a log directory could lie inside a run. Its remains may contain credentials
 (`docs/SECURITY.md`), so they are recognized by their names, not uploaded, and reported.

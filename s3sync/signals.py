@@ -1,4 +1,4 @@
-"""Turn the signals that ask this program to stop into a request that every stage checks.
+"""Turn the signals that stop this program into a request that every stage checks.
 
 No signal handler raises an exception, because that could interrupt a write of the state. A signal sets the request and
 ends the child processes; each stage then stops in an orderly way.
@@ -97,8 +97,8 @@ class StopRequest:
     def poll(self, every: float, timeout: float = math.inf) -> Iterator[None]:
         """Yield at once, then every `every` seconds, until the stop is requested or `timeout` seconds have passed.
 
-        It yields once more after `timeout`, so that the loop sees what happened just before. A loop breaks when it has
-        found what it waited for; its `else` runs if it never did. Call `raise_if_requested` afterwards if that matters.
+        It yields once more after `timeout`, so that the loop sees the latest changes. A loop breaks when its condition
+        holds; its `else` runs if it never did. Call `raise_if_requested` afterwards if that matters.
         """
         deadline = time.monotonic() + timeout
         while not self.is_requested:
@@ -126,7 +126,7 @@ class RepeatedInterrupt:
         self._first: float | None = None
 
     def record(self, signum: int) -> None:
-        """Record a signal. Two that come together count as one."""
+        """Record a signal. Two that arrive together count as one."""
         now = self._clock()
         if self._first is None:
             self._first = now
@@ -156,7 +156,7 @@ def exit_at_once(signum: int) -> None:
 
 @contextlib.contextmanager
 def exit_on_second_interrupt() -> Iterator[None]:
-    """Let a second SIGINT end the process, whatever it waits for. The usual handler gets the first one."""
+    """Let a second SIGINT end the process, even while it waits. The usual handler gets the first one."""
     interrupts = RepeatedInterrupt()
     with _received_by(lambda signum: interrupts.record(signum) if signum == signal.SIGINT else None):
         yield

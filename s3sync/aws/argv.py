@@ -10,7 +10,7 @@ from s3sync.aws.destination import BUCKET_DEFAULTS, BucketRef, Storage
 LIST_PAGE = 50_000  # objects that one process lists at most: bounds its memory
 
 _CONNECT_TIMEOUT = "--cli-connect-timeout=10"  # seconds
-_JSON = "--output=json"  # whatever the user's config says
+_JSON = "--output=json"  # regardless of the user's config
 _LIST_QUERY = "--query=Contents[].[Key,Size,ETag,LastModified,StorageClass]"
 _THAW_QUERY = "--query=Contents[].[Key,RestoreStatus.IsRestoreInProgress,RestoreStatus.RestoreExpiryDate]"
 _HEAD_QUERY = (

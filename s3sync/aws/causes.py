@@ -12,8 +12,8 @@ from s3sync.errors import AwsError
 class Cause:
     """Why an `aws` process failed, and what to do.
 
-    `joint` joins what happened and where. `joint` and `advice` may contain `{named}`: what `naming` finds in
-    the error, or else `unnamed`. With `may_be_one_key`, S3 may reject a single key for this and accept the others.
+    `joint` joins what happened and where. `joint` and `advice` may contain `{named}`: the text that `naming` finds in
+    the error, else `unnamed`. With `may_be_one_key`, S3 may reject a single key for this and accept the others.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Cause:
 
 _FOR = ", needed for "  # the target itself is not what is wrong
 
-# Causes that do not pass by themselves.
+# Permanent causes: a retry does not help.
 CERTIFICATE = Cause(
     id="s3.untrusted-certificate", what="the TLS certificate is not trusted", advice="set AWS_CA_BUNDLE"
 )
@@ -221,7 +221,7 @@ PROXY_LOGIN = Cause(
     joint=_FOR,
 )
 
-# Causes that may pass.
+# Temporary causes.
 UNREACHABLE = Cause(
     id="s3.unreachable",
     what="S3 cannot be reached",

@@ -5,7 +5,7 @@ but the standard library and what the CLI has imported, and runs on any Python t
 
 The fast path: the CLI's own first `put_object` is the template. The others are copies of the request that S3 accepted,
 with another key, body, length, content type, checksum, date and signature, on a connection of the CLI's own HTTP
-session. Whatever is not certain, and any answer but a plain 200, is left to the CLI's own `put_object`.
+session. Uncertain cases, and any answer other than a plain 200, are left to the CLI's own `put_object`.
 
 `S3SYNC_RECEIPTS_FD` is the number of an inherited pipe, which gets one JSON object a line:
 

@@ -58,7 +58,7 @@ class AwsCli:
         stall_seconds: float = STALL_SECONDS,
         plugin: CliPlugin | None = None,
     ) -> None:
-        """`s3 cp` loads the plugin. A process that moves no bytes for `stall_seconds` is ended."""
+        """`s3 cp` loads the plugin. A process that moves no bytes for `stall_seconds` is terminated."""
         self.path = launcher.path
         self.processes = ProcessSet(stop, stall_seconds)
         self.version_text = ""  # what `version` returned
@@ -73,7 +73,7 @@ class AwsCli:
     def version(self, timeout: float | None = None) -> str:
         """Return the version, e.g. `aws-cli/1.46.3 Python/3.11.7 …`. Raises AwsError.
 
-        It takes no process if the CLI is a package of this Python, and at most `timeout` seconds otherwise.
+        It starts no process if the CLI is a package of this Python, and takes at most `timeout` seconds otherwise.
         """
         if not self.version_text:
             self.version_text = (
@@ -82,12 +82,12 @@ class AwsCli:
         return self.version_text
 
     def close(self) -> None:
-        """End what would start further processes faster; those that run are not ended."""
+        """End the process that forks `aws` commands; running commands continue."""
         self._launcher.close()
 
     @property
     def may_be_fast(self) -> bool:
-        """Return whether the fast path may work, as far as is known: a process says so only when it runs."""
+        """Return whether the fast path may work; only a running process reports whether it does."""
         return self._plugin is not None and not self._plugin.problem
 
     @property
@@ -97,12 +97,12 @@ class AwsCli:
 
     @property
     def may_take_lists(self) -> bool:
-        """Return whether an `s3 cp` may take its files from a list: its plugin is loaded as that which forks was."""
+        """Return whether `s3 cp` may read its files from a list: its plugin is loaded like the one that forks."""
         return self.may_be_fast and self._launcher.wait_until_loaded()
 
     @property
     def uses_http(self) -> bool:
-        """Return whether requests are sent without TLS, as far as the options say."""
+        """Return whether the options request plain HTTP, without TLS."""
         return any(option.startswith("--endpoint-url=http://") for option in self._launcher.endpoint_options)
 
     @property
@@ -112,7 +112,7 @@ class AwsCli:
         return bool(self._launcher.endpoint_options) or "endpoint_url" in config.read_text("utf-8", "surrogateescape")
 
     def report_plugin_problem(self, reason: str = "") -> str:
-        """Return once why the CLI itself sends small files: the plugin's reason, or why it is not loaded."""
+        """Return, only once, why the CLI itself sends small files: the plugin's reason, or why it is not loaded."""
         return self._plugin.report_once(reason) if self._plugin else ""
 
     @property
@@ -200,7 +200,7 @@ class AwsCli:
         """Run an `s3 cp` command. The observer gets its process id, the lines of its output and errors, its receipts.
 
         `config` replaces the usual AWS config; `file_list` is a list that `cli_listing` reads. Lines that begin with
-        `upload: ` or `download: ` are no errors. A CLI that cannot load the plugin has moved nothing; it is run again
+        `upload: ` or `download: ` are not errors. A CLI that cannot load the plugin has moved nothing; it is run again
         without it. One that has no multipart uploads (`has_parts`) ends faster when a stop is requested.
         """
         result = self._stream(argv, observer, config, file_list, has_parts=has_parts)

@@ -72,7 +72,7 @@ class Profile:
     region: str = ""
 
     def applied_to(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment with this profile and region. Credentials in it would count more, and are left out."""
+        """Return the environment with this profile and region. Credentials in it would win, so they are left out."""
         applied = dict(environ)
         if self.name:
             for variable in (*profile.PROFILE_VARIABLES, *profile.CREDENTIAL_VARIABLES):

@@ -191,7 +191,7 @@ def error_codes(errors: Iterable[str]) -> set[str]:
 
 
 def fatal_error(lines: Iterable[ErrorLine]) -> tuple[Cause | None, str]:
-    """Return the cause that cannot pass by itself, with the error that names it; (None, "") if there is none.
+    """Return the permanent cause, with the error that names it; (None, "") if there is none.
 
     A cause of everything comes before one that may be about a single key.
     """
@@ -200,7 +200,7 @@ def fatal_error(lines: Iterable[ErrorLine]) -> tuple[Cause | None, str]:
 
 
 def fatal_cause(errors: Iterable[str]) -> Cause | None:
-    """Return the cause of these lines that cannot pass by itself; None if there is none."""
+    """Return the permanent cause in these lines; None if there is none."""
     return fatal_error(_parse(errors))[0]
 
 
@@ -210,13 +210,13 @@ def fatal_error_in(errors: Iterable[str]) -> tuple[Cause | None, str]:
 
 
 def transient_cause(errors: Iterable[str]) -> Cause | None:
-    """Return the cause of these lines that may pass within seconds, such as throttling; None if there is none."""
+    """Return the temporary cause in these lines, such as throttling; None if there is none."""
     codes = error_codes(errors)
     return next((cause for cause, known in _TRANSIENT if any(re.fullmatch(known, code) for code in codes)), None)
 
 
 def unreachable_cause(errors: Iterable[str]) -> Cause | None:
-    """Return UNREACHABLE if these lines say so; None if not. That may pass, but not within one call."""
+    """Return UNREACHABLE if these lines say so; None if not. It may be temporary, but outlasts one call."""
     return causes.UNREACHABLE if any(map(is_unreachable, _parse(errors))) else None
 
 
@@ -228,7 +228,7 @@ def is_unreachable(line: ErrorLine) -> bool:
 def are_credentials_missing(errors: Iterable[str]) -> bool:
     """Return whether the source of the credentials (the metadata service, a process) returned none this time.
 
-    That may pass where it returned some before.
+    That may be temporary if it returned some before.
     """
     texts = [line.text for line in _parse(errors) if _MISSING_CREDENTIALS.match(line.text)]
     return bool(texts) and not any(map(_PERMANENT.search, texts))

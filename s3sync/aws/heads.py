@@ -49,7 +49,7 @@ class HeadRequests:
     def read_part_sizes(self, path: str, count: int, numbers: Iterable[int]) -> dict[int, int]:
         """Return the sizes in bytes of some of the `count` parts of an object, by their numbers from 1.
 
-        Those that S3 does not tell are missing.
+        Sizes that S3 does not report are missing.
         """
         numbers = sorted(numbers)
         with ThreadPoolExecutor(self._max_processes) as pool:
@@ -73,7 +73,7 @@ class HeadRequests:
         return count * (self._remote.aws.process_cost + _REQUEST_COST) / min(self._max_processes, usable_cores())
 
     def _read_part_size(self, path: str, count: int, number: int) -> int:
-        """Return the size of a part; -1 if S3 does not tell it."""
+        """Return the size of a part; -1 if S3 does not report it."""
         with self._turn():
             result = self._remote.aws.run(part_size_argv(self._remote.bucket, self._remote.key(path), number))
         with contextlib.suppress(AwsError, TypeError, ValueError):

@@ -130,5 +130,5 @@ def _is_folder(key: str, item: RemoteObject) -> bool:
 
 
 def _may_be_cut_off(count: int) -> bool:
-    """Return whether a listing of this length may lack its end: some servers do not say that a page has a next one."""
+    """Return whether a listing of this length may be truncated: some servers do not report a next page."""
     return count > 0 and count % _PAGE_KEYS == 0

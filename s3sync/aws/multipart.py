@@ -1,4 +1,4 @@
-"""Abort incomplete multipart uploads, whose parts are paid for although no object shows them.
+"""Abort incomplete multipart uploads, whose invisible parts cost money.
 
 The CLI aborts its own uploads when it fails or is interrupted. A killed process cannot, nor one that could
 not reach S3. So the keys of such a process are cleaned up afterwards, and no others.
@@ -55,7 +55,7 @@ class IncompleteUploads:
         """Abort the uploads of these keys that were started at or after `since` (ISO 8601; empty: all).
 
         With `probe_server`, find out whether a server that lists no uploads lists them only for an exact key, as MinIO
-        does. Raises nothing that S3 or the CLI may cause.
+        does. Errors of S3 and the CLI become the reason.
         """
         try:
             found, problem = self._list(self._remote.prefix), ""

@@ -1,6 +1,6 @@
 """Read the state of a run's objects in S3: with head-object, or many at once with list-objects-v2.
 
-Both return the same kind of state; the one that costs less is used. A file that a listing settles needs no head-object.
+Both return the same kind of state; the cheaper one is used. If a listing is conclusive, a file needs no head-object.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ObjectReader:
     def list_run(self) -> dict[str, RemoteObject] | None:
         """Return all objects of the run, by path; None if these credentials may not list the bucket.
 
-        Raises AwsError for whatever keeps the upload from working at all: this is the first request to S3.
+        Raises AwsError for anything that would make the whole upload fail: this is the first request to S3.
         """
         return self._read_first(KeyRange("", None, argv.LIST_PAGE))
 
@@ -198,7 +198,7 @@ class ObjectReader:
         """Return the state of files that are listed with their size and another ETag.
 
         If the first ones of a kind have neither a checksum nor an encryption that explains the ETag, the others get no
-        head-object: it would say no more than the listing.
+        head-object: it would add nothing to the listing.
         """
         states: dict[str, ObjectState] = {}
         for has_parts in (False, True):
@@ -267,7 +267,7 @@ class ObjectReader:
         return item.modified > before.modified > 0
 
     def part_sizes(self, path: str, item: RemoteObject) -> Iterator[tuple[int, ...]]:
-        """Yield what the sizes of the parts of an object may be, the likeliest first; nothing if S3 does not tell.
+        """Yield possible sizes of the parts of an object, the likeliest first; nothing if S3 does not report them.
 
         Each part takes a request at most; an object that is not in parts takes none.
         """

@@ -1,4 +1,4 @@
-"""Find out how an object was split into parts where no rule of an uploader says it: S3 knows the size of each part.
+"""Find out how an object was split into parts if no known rule explains it: S3 knows the size of each part.
 
 Each size takes a request. Most uploaders make all parts but the last equal, and others change the size a few times. So
 the sizes between two parts of the same size are taken to be the same, as long as all sizes add up to that of the
@@ -13,17 +13,17 @@ _FEW_PARTS = 10  # up to this number all sizes are requested if a guess is wrong
 _MAX_PARTS = 1000  # and up to this number if no guess is possible
 
 ReadSizes = Callable[[Iterable[int]], Mapping[int, int]]
-"""Return the sizes of these parts in bytes, by their numbers from 1; those that S3 does not tell are missing."""
+"""Return the sizes of these parts in bytes, by their numbers from 1; sizes that S3 does not report are missing."""
 
 
 def find_part_sizes(size: int, count: int, read_sizes: ReadSizes) -> Iterator[tuple[int, ...]]:
-    """Yield what the sizes of all parts may be, the likeliest first; nothing if S3 does not tell.
+    """Yield possible sizes of all parts, the likeliest first; nothing if S3 does not report them.
 
     `size` is that of the object in bytes, `count` how many parts it has, at least 2.
     """
     known = dict(read_sizes([1]))
     first = known.get(1, size)
-    if not 0 < first < size:  # a server that does not know the question answers with the whole object
+    if not 0 < first < size:  # a server without this feature answers with the whole object
         return
     equal = (*[first] * (count - 1), size - first * (count - 1))
     if equal[-1] >= 0:

@@ -95,7 +95,7 @@ def _imports() -> set[str]:
 def write_module(folder: Path, name: str, source: Path) -> None:
     """Write a copy of a module for the CLI into a new private folder. Raises OSError.
 
-    The folder has a private one for what Python compiles, too, whatever the umask is.
+    It contains another private folder for Python's compiled files, regardless of the umask.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     (folder / "__pycache__").mkdir(mode=0o700, exist_ok=True)

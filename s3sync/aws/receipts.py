@@ -1,6 +1,6 @@
 """Read what the plugin in an `aws` process reports: S3's answer for each object and part, one JSON object a line.
 
-A receipt is a report about S3's answer, never proof: reading back has the last word.
+A receipt reports S3's answer, and is never proof: only reading back is conclusive.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _END_OF_LIST = re.compile(r"\][ \t\n\r]*")
 class AwsResult:
     """An `aws` process that has ended: its options, and its last lines of errors, printable and without secrets.
 
-    `killed_reason` says why this program ended it, or is empty. What a killed process was doing is half done.
+    `killed_reason` says why this program ended it, or is empty. A killed process may have done half of its work.
     """
 
     argv: tuple[str, ...]

@@ -19,7 +19,7 @@ Tier = Literal["Expedited", "Standard", "Bulk"]
 TIERS: tuple[Tier, ...] = ("Expedited", "Standard", "Bulk")
 ThawState = Literal["frozen", "ongoing", "thawed"]
 
-ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # storage classes whose objects are frozen unless somebody thaws them
+ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # storage classes whose objects are frozen until they are thawed
 TIERED = "INTELLIGENT_TIERING"  # only its archive tiers are frozen, which a listing does not show
 _LEAST_TIERED_BYTES = 128 * 1024  # S3 moves no smaller object to another tier
 _MAX_TIERED = 100  # objects whose tier is read, with a process for each
@@ -77,7 +77,7 @@ class Thawing:
     def tiered_states(self, paths: Sequence[str]) -> dict[str, ThawState]:
         """Return the states of objects of INTELLIGENT_TIERING; of many, those of a sample from all over the run.
 
-        None are returned if S3 does not tell them. Raises StoppedError.
+        None are returned if S3 does not report them. Raises StoppedError.
         """
         step = -(-len(paths) // _MAX_TIERED) or 1
         with contextlib.suppress(AwsError):

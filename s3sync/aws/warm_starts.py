@@ -205,7 +205,7 @@ class _Pipes:
 
 
 def _identity(program: str) -> tuple[int, int, int] | None:
-    """Return what changes when the CLI is updated."""
+    """Return values that change when the CLI is updated."""
     with contextlib.suppress(OSError):
         status = os.stat(program)
         return status.st_ino, status.st_mtime_ns, status.st_size
@@ -225,7 +225,7 @@ def _write_plugin(environ: Mapping[str, str], folder: Path, program: str) -> dic
 
 
 def _is_cli_itself(program: str) -> bool:
-    """Return whether it is no wrapper, as far as can be seen: one may have to run for each command."""
+    """Return whether it seems to be the CLI itself: a wrapper may have to run for each command."""
     first_line, _, rest = _first_bytes(program).partition(b"\n")
     return _is_binary(program) or (b"python" in first_line and b"awscli" in rest)
 

@@ -1,4 +1,4 @@
-"""Hold what all steps of a cleanup need."""
+"""Hold the values that all steps of a cleanup need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DisplayMaker: TypeAlias = Callable[[], displays.Display]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupContext:
-    """What all steps of a cleanup need."""
+    """The values that all steps of a cleanup need."""
 
     config: Config
     older_than: float  # seconds since a run was completed

@@ -27,7 +27,7 @@ _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What to report about an error: its message, with a line for each thing that is wrong, and its id, if any."""
+    """The report of an error: its message, with a line for each problem, and its id, if any."""
 
     message: str
     exit_code: int = EXIT_FAILED
@@ -67,7 +67,7 @@ def finish(load: Callable[[], Callable[[], int]]) -> int:
 
 
 def explain(error: BaseException, environ: Mapping[str, str]) -> Explanation:
-    """Return what to report of an error. The traceback of a bug is written to a file, which the message names."""
+    """Return the report of an error. The traceback of a bug is written to a file, which the message names."""
     if isinstance(error, S3SyncError):
         return Explanation(message=str(error), exit_code=error.exit_code, id=error.id)
     if isinstance(error, KeyboardInterrupt):
@@ -119,7 +119,7 @@ def _redacted(text: str, environ: Mapping[str, str]) -> str:
 
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:
-    """Report in one line what a thread did not catch, unless the reader of the output is gone."""
+    """Report an uncaught error of a thread in one line, unless the reader of the output is gone."""
     if failed.exc_value is not None and not isinstance(failed.exc_value, (BrokenPipeError, SystemExit)):
         _write(explain(failed.exc_value, os.environ))
 
@@ -131,7 +131,7 @@ def _write(explanation: Explanation) -> None:
 
 
 def _flushed(code: int) -> int:
-    """Write what is still in the buffers, and return the exit code: it changes if that fails."""
+    """Flush the buffers, and return the exit code, which changes if that fails."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None and not stream.closed:
@@ -149,7 +149,7 @@ def _flushed(code: int) -> int:
 
 
 def _discard(descriptor: int) -> None:
-    """Send what is still in the buffer to /dev/null: the interpreter would try to write it again at its end."""
+    """Send the rest of the buffer to /dev/null: the interpreter would try to write it again when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
@@ -174,5 +174,5 @@ def _take_interrupts(handler: Callable[[int, FrameType | None], object]) -> None
 
 
 def _end_at_once(signum: int, _frame: FrameType | None) -> None:
-    """End after the work is done, when there is nothing left to save."""
+    """End the process; the work is done, and nothing is left to save."""
     signals.exit_at_once(signum)

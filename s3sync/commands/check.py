@@ -30,7 +30,7 @@ examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trials:
-    """Which checks change something outside, in addition to those that only read."""
+    """The optional checks that do more than read."""
 
     write: bool = False  # start and abort a multipart upload at each destination
     submit: bool = False  # run a job on each node of the Slurm cluster

@@ -123,7 +123,7 @@ def _confirm(word: str) -> None:
 
 
 def announcement(planned: CleanupPlan) -> list[str]:
-    """Return lines about what will be verified, which may take hours."""
+    """Announce the verification, which may take hours."""
     chosen, total = planned.to_verify, len(planned.candidates)
     if not chosen:
         return []
@@ -131,7 +131,7 @@ def announcement(planned: CleanupPlan) -> list[str]:
 
 
 def question(planned: CleanupPlan) -> list[str]:
-    """Return lines about what will be deleted, for the user to confirm."""
+    """Return the question before the deletion."""
     return [
         "These runs are now compared with S3, byte for byte. Each one that is identical",
         "there is then DELETED HERE, without another question:",
@@ -166,7 +166,7 @@ def _row(width: int, name: str, *columns: str) -> str:
 
 
 def totals(done: CleanupResult, config: Config, *, delete: bool) -> list[str]:
-    """Return how much can be deleted, or was deleted."""
+    """Return lines with the totals that can be deleted, or were deleted."""
     rests = [f"{printable(str(folder))}: removed empty folders of an interrupted cleanup" for folder in done.finished]
     if not delete:
         free = [result for result in done.runs if result.outcome == "may be deleted"]

@@ -20,7 +20,7 @@ def completion(parser: argparse.ArgumentParser, shell: str) -> str:
 
 
 def _paths_of(action: argparse.Action, parser: argparse.ArgumentParser) -> Mapping[str, object] | None:
-    """Return which paths complete an argument, if any, by its metavar. A RUN from a config is not a path."""
+    """Return the kind of paths that complete an argument, by its metavar. A RUN from a config is not a path."""
     options = parser._option_string_actions  # noqa: SLF001
     is_path = "--config" not in options or "--bucket" in options
     if action.metavar == "FILE":

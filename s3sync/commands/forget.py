@@ -40,7 +40,7 @@ def result_lines(done: Iterable[forget.Forgotten]) -> list[str]:
 
 
 def as_json(done: Iterable[forget.Forgotten]) -> dict[str, Any]:
-    """Return what was set aside as one JSON object."""
+    """Return the logs that were set aside as one JSON object."""
     return {
         "forgotten": [
             {"run_id": run.run.run_id, "url": run.url, "log": str(log), "kept_as": str(kept)} for run, log, kept in done

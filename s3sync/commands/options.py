@@ -25,7 +25,7 @@ Container: TypeAlias = "argparse._ActionsContainer"  # noqa: SLF001 - a parser, 
 
 
 def adder(container: Container) -> Callable[..., argparse.Action]:
-    """Return what adds an option, as `add_argument` does: `--dry-run` can then be written `--dry_run`, too."""
+    """Return a function that adds an option like `add_argument`; `--dry-run` can also be written `--dry_run`."""
 
     def add(name: str, **settings: Any) -> argparse.Action:
         return container.add_argument(*dict.fromkeys((name, f"--{name[2:].replace('-', '_')}")), **settings)
@@ -70,7 +70,7 @@ def add_destination(container: Container) -> None:
 def profile_of(
     args: argparse.Namespace, usual: aws_destination.Profile = aws_destination.FROM_ENVIRONMENT
 ) -> aws_destination.Profile:
-    """Return --profile and --region together; `usual` has what the user did not give."""
+    """Return --profile and --region together; `usual` provides what the user left out."""
     return aws_destination.Profile(args.profile or usual.name, args.region or usual.region)
 
 

@@ -76,7 +76,7 @@ def summary_lines(view: View, written: Path) -> list[str]:
 
 
 def as_json(view: View, known: history.History, of_scans: scan_status.ScanStatus, written: Path) -> dict[str, Any]:
-    """Return the same as a JSON object."""
+    """Return the result as a JSON object."""
     oldest = known.oldest_waiting
     return {
         "page": str(written),

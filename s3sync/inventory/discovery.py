@@ -1,7 +1,7 @@
 """Find the run folders in the monitored directories, and the problems of these directories.
 
 `monitor`, `status`, `check` and `cleanup` all use this module, so they agree. Only a missing RunInfo.xml means that a
-folder is not a run: after any other error it is a run that cannot be read.
+folder is not a run; after any other error it is an unreadable run.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def _changed(path: str, now: directories.Contents, log_dir: Path) -> Iterator[Pr
 
 
 def _runs_below(path: str) -> Iterator[Problem]:
-    """Note that the runs are in a folder of the monitored directory."""
+    """Return a note that the runs are one level deeper, in a folder of the monitored directory."""
     names = (name for name in foreign.names_in(path) if not foreign.is_of_the_system(name))
     folders = (os.path.join(path, name) for name in names if not foreign.is_hidden(name))
     for folder in islice(filter(os.path.isdir, folders), _MAX_SUBFOLDERS):

@@ -1,4 +1,4 @@
-"""Look up the facts that the status of one run depends on: each when a rule needs it, and only once."""
+"""Look up the facts that decide the status of one run: each when a rule needs it, and only once."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Facts:
     def is_too_old(self, finished_at: float) -> bool:
         """Return whether a run that was finished at this time (seconds since the epoch) is too old to be started.
 
-        A run whose upload was started, or that was found in time and has waited since, never is.
+        A run whose upload was started, or that was found in time and has waited since, is never too old.
         """
         was_found = self.head is not None or self.log.corrupt or self._waiting_name in self.context.watch.waiting
         return not was_found and self.hours_since(finished_at) > self.config.max_age

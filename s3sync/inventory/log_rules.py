@@ -1,4 +1,4 @@
-"""Decide by the state log, for runs and analyses, whatever the instrument has written since."""
+"""Decide by the state log, for runs and analyses, regardless of what the instrument has written since."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put the runs that need work in order, so that no run keeps the others waiting."""
+"""Order the runs that need work, so that none keeps the others waiting."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def work_list(runs: Iterable[RunStatus]) -> list[RunStatus]:
 
 
 def scan_order(runs: Iterable[RunStatus], config: Config, folders: Collection[str]) -> list[RunStatus]:
-    """Return everything that a scan works on, so that what takes seconds never waits for what takes hours.
+    """Return everything that a scan works on, so that work of seconds never waits for work of hours.
 
     First come the runs that Slurm jobs have finished or work on, then those to submit to Slurm, then those to upload
     from here, then those whose `on_complete` is pending. `folders` are the names of Slurm's work folders.

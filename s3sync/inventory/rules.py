@@ -1,7 +1,7 @@
 """Decide on the state of a run by rules: the first rule that applies decides.
 
-Their order saves work: thousands of uploaded runs cost next to nothing, and a run that is too old, or whose samples do
-not match, is never listed.
+Their order saves work: thousands of uploaded runs cost almost nothing, and runs that are too old, or whose samples do
+not match, are never listed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Rule = Callable[[Any], Decision | None]  # takes a Facts, RunFacts or AnalysisFa
 
 
 def decide_run(facts: RunFacts) -> Decision:
-    """Return the state of a run. Never raises for what is wrong with the run or its log."""
+    """Return the state of a run. Never raises because of the run or its log."""
     return _decide(facts, (*LOG_RULES, *AGE_RULES), UPLOAD_RULES, ready)
 
 
 def decide_analysis(facts: AnalysisFacts) -> Decision:
-    """Return the state of an analysis. Never raises for what is wrong with it or its log."""
+    """Return the state of an analysis. Never raises because of the analysis or its log."""
     return _decide(facts, (*LOG_RULES, *ANALYSIS_AGE_RULES), (), ready_analysis)
 
 

@@ -1,7 +1,7 @@
 """Find silent problems: runs that are not in S3 long after their instrument finished them, and disks that fill up.
 
 They are reported once a day while they last, but change no exit code: they may be intended (a run whose samples do not
-match), or somebody else's business (a disk).
+match), or another person's responsibility (a disk).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _stalled(run: RunStatus, now: float) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class _FreeSpace:
-    """The space that this user can still use on a file system. Shares are between 0 and 1."""
+    """The free space on a file system for this user. Shares are between 0 and 1."""
 
     share: float
     size: int  # bytes

@@ -1,4 +1,4 @@
-"""Hold what all steps of a scan need."""
+"""Hold the values that all steps of a scan need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DisplayMaker: TypeAlias = Callable[[str], displays.Display]  # makes the display
 
 @dataclass(slots=True, kw_only=True)
 class ScanContext:
-    """What all steps of a scan need. `config` is replaced after an edit, so each step reads it only once."""
+    """The values that all steps of a scan need. `config` is replaced after an edit, so each step reads it only once."""
 
     config: Config
     environ: Mapping[str, str]

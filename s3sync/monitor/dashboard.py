@@ -27,7 +27,9 @@ from s3sync.text import human_bytes, human_seconds, pluralize, printable
 DAYS = 30  # shown in the chart
 _MAX_ISSUES = 50  # failed runs to show with their files; the table has all runs
 
-_SIGNS: dict[states.State, tuple[str, str]] = {  # sign and tone: never the tone alone, for people who see no colours
+_SIGNS: dict[
+    states.State, tuple[str, str]
+] = {  # sign and tone: never the tone alone, for people who cannot see colours
     "failed": ("✕", "bad"),
     "unreadable": ("✕", "bad"),
     "ambiguous samplesheet": ("✕", "bad"),

@@ -1,4 +1,4 @@
-"""Decide whether all is well, once for `status`, dashboard, metrics, exit codes and pings."""
+"""Decide whether all is well, in the same way for `status`, dashboard, metrics, exit codes and pings."""
 
 from __future__ import annotations
 

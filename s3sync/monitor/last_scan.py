@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastScan:
-    """The last scan that has ended, whatever its result. Times are in seconds since the epoch."""
+    """The last scan that has ended, with any result. Times are in seconds since the epoch."""
 
     ended: float = 0.0
     seconds: float = 0.0  # that it took

@@ -79,7 +79,7 @@ class TrialResult:
 
 
 class Notifier:
-    """Sends notifications. A call takes at most `timeout` (seconds) for each recipient, however slow it is."""
+    """Sends notifications. A call takes at most `timeout` seconds for each recipient, even a slow one."""
 
     def __init__(
         self, channels: Channels, log_dir: Path, clock: Callable[[], float] = time.time, timeout: float = TIMEOUT

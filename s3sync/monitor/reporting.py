@@ -81,7 +81,7 @@ def report_no_start(config: Config, error: S3SyncError) -> None:
 
 
 def report_beside_scan(config: Config, path: Path) -> None:
-    """Report what cannot wait for the other scan, which holds the lock `path` and may take hours."""
+    """Report urgent problems while another scan, which may take hours, holds the lock `path`."""
     _report_if_stuck(config, path)
     runs = statuses.take_inventory(config, remembering=True).runs
     report_alerts(config, alerts.find(runs, config), wait=False)

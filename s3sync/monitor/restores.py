@@ -77,7 +77,7 @@ class PendingRestores:
             self.start_next()
 
     def _reports_of(self, key: str) -> list[Problem]:
-        """Return what users should know about a restore that ran without problems; nothing if it is finished."""
+        """Return notes on a restore that ran without problems; none if it is finished."""
         stores = thaw_log.list_stores(self._context.config.log_dir)
         return [report for store, log in stores if _key(store, log) == key for report in _reports(store, log)]
 

@@ -56,7 +56,7 @@ def run_scan(
 
 
 def dry_run(config: Config, environ: Mapping[str, str], stop: StopRequest, make_display: DisplayMaker) -> ScanResult:
-    """Return what a scan would do, without sending, writing or reporting anything."""
+    """Return what a scan would do. Sends, writes and reports nothing."""
     result = ScanResult()
     context = ScanContext(config=config, environ=environ, stop=stop, make_display=make_display)
     _find_runs(context, result, scanning=False)

@@ -14,7 +14,7 @@ Lane: TypeAlias = Literal["cluster", "upload", "stream", "hook"]
 
 
 class Obstacles:
-    """Buckets that cannot be reached, and Slurm if it does not work: other runs need not try them again."""
+    """Unreachable buckets, and Slurm if it does not work: other runs need not try them again."""
 
     def __init__(self) -> None:
         self._unreachable_buckets: set[str] = set()
@@ -31,7 +31,7 @@ class Obstacles:
             self._unreachable_buckets.add(run.entry.bucket)
 
     def clear(self) -> None:
-        """Let everything be tried again."""
+        """Forget all obstacles, so that everything is tried again."""
         self._unreachable_buckets.clear()
         self._has_slurm = True
 

@@ -20,8 +20,8 @@ logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its debug lines conta
 def post(url: str, body: str, content_type: str, timeout: float) -> str:
     """Post a text and return why that failed; empty if the server accepted it.
 
-    The call ends after `timeout` (seconds) whatever the server does. A thread does the work, and is abandoned then,
-    because neither name resolution nor an answer that arrives byte by byte has a timeout.
+    The call ends after `timeout` seconds, regardless of the server. A thread does the work, and is abandoned then,
+    because neither name resolution nor an answer that trickles in has a timeout.
     """
     answer: queue.SimpleQueue[str] = queue.SimpleQueue()
     try:

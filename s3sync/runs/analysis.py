@@ -3,8 +3,8 @@
 Some instruments analyse a run after they have copied it. Each analysis is checked and uploaded separately, like a run:
 it is written after the run's own CopyComplete.txt, and the next one may be queued days later.
 
-An analysis ends with two markers, as the pipelines of two laboratories expect. Whether every instrument writes both is
-not certain, so one marker is enough if nothing has changed for a while.
+An analysis ends with two markers, as the pipelines of two laboratories expect. It is uncertain whether every instrument
+writes both, so one marker is enough if nothing has changed for a while.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MARKERS = (("", "CopyComplete.txt"), ("Data", "Secondary_Analysis_Complete.txt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisCompletion:
-    """Whether an analysis is complete, and why or what it waits for.
+    """Whether an analysis is complete, and why, or what it waits for.
 
     `marker_time` is that of its newest marker, or of its folder if there is none, in seconds since the epoch. A
     warning says why an analysis counts as complete if that needs to be known.

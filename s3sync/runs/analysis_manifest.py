@@ -1,8 +1,8 @@
 """Read the CRC-32s that an instrument lists in Manifest.tsv, to find copies that went wrong.
 
 The file has one line per file and no header: its path in the analysis, a tab, and eight hex digits. It lists neither
-itself nor CopyComplete.txt. A file from outside may contain anything. Nobody has described the Manifest.tsv of a run,
-so there, unlike in an analysis, an unknown format is a warning and never an error.
+itself nor CopyComplete.txt. An external file may contain anything. The Manifest.tsv of a run is undocumented, so there,
+unlike in an analysis, an unknown format is a warning and never an error.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _RTA_COMPLETE = re.compile(r"rtacomplete\.(txt|xml)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """Whether the instrument has finished and copied the run, and why or what it waits for."""
+    """Whether the instrument has finished and copied the run, and why, or what it waits for."""
 
     is_complete: bool
     reason: str
@@ -141,7 +141,7 @@ def check_completion(
     """Return whether the run is complete, by the marker that its instrument writes last. Raises RunError.
 
     `newest_change` returns the latest change in the folder (seconds since the epoch). It is called only for unknown
-    instruments, whose RTAComplete may come before the end of the copy.
+    instruments, whose RTAComplete may precede the end of the copy.
     """
     names = _root_names(run.path)
     if copy_complete := _first_match(_COPY_COMPLETE, names):
@@ -168,7 +168,8 @@ def check_completion(
 
 
 def finished_at(run: Run) -> float | None:
-    """Return when the newest completion marker was written, in seconds since the epoch: the instrument was done then.
+    """Return when the newest completion marker was written, in seconds since the epoch: the instrument had finished
+    then.
 
     None without a marker, or if the folder cannot be read. The earlier of mtime and ctime counts: copy tools may set
     any mtime, and touching, renaming or chown updates the ctime.

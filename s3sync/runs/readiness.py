@@ -1,7 +1,7 @@
 """Check whether a run may be uploaded: by its completion marker, its base calls, its manifest, and the time.
 
 A marker alone is no proof: if runs are copied into the watched folder, the markers may arrive before the data, and the
-copy may pause. Where the base calls prove nothing, the run must stay unchanged for a while.
+copy may pause. If the base calls prove nothing, the run must stay unchanged for a while.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ENDED_AS_PLANNED = ("completedasplanned", "runcompleted")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """What a run must fulfil before it is uploaded."""
+    """The conditions that a run must meet before it is uploaded."""
 
     quiet_seconds: float = completion.QUIET_SECONDS
     marker_wait_seconds: float = MARKER_WAIT_SECONDS
@@ -63,7 +63,7 @@ class Readiness(NamedTuple):
 
 
 def check_marker(run: Run, requirements: Requirements, now: float | None = None) -> Completion:
-    """Return what the completion marker says, without looking at the base calls. Raises RunError."""
+    """Check only the completion marker, not the base calls. Raises RunError."""
 
     def newest_change() -> float:
         return local_files.last_change(local_files.list_files(run), now)
@@ -189,7 +189,7 @@ class _ReadinessCheck:
         return f"{pluralize(len(paths), 'base-call file')} truncated, the first is {printable(paths[0])}"
 
     def _broken_off(self) -> list[str]:
-        """Return the base calls that came last and are shorter than their headers say: there a copy broke off.
+        """Return the newest base calls if they are shorter than their headers say: a copy broke off there.
 
         If most of them are, their headers mean something else.
         """
@@ -206,7 +206,7 @@ class _ReadinessCheck:
         return Readiness("incomplete", f"{problems}{self._describe_early_end()} (copy the rest; {ADVICE})")
 
     def _check_by_time(self, marked: Completion, found: structure.BaseCalls, warnings: tuple[Notice, ...]) -> Readiness:
-        """Require that nothing changes for a while, because the files alone do not show that the copy is over."""
+        """Require a quiet period, because the files alone do not show that the copy is over."""
         cause = found.summary or "files arrived after the completion marker"
         if remaining := self._remaining_quiet():
             return Readiness("settling", f"{marked.reason}; {cause}; must stay unchanged for {remaining} more")
@@ -258,7 +258,7 @@ class _ReadinessCheck:
         return [p for p in paths if p not in rejected and not any(e.search(f"{run_id}/{p}") for e in excludes)]
 
     def _compare_with_manifest(self) -> tuple[str, tuple[Notice, ...]]:
-        """Return what the run's own manifest lists and is missing, and a warning if it could not be compared."""
+        """Return the missing files that the run's own manifest lists, and a warning if it was not compared."""
         checksums, warnings = analysis_manifest.read_run_manifest(self._run)
         present = {file.path for file in self._listing.files} | {path for path, _ in self._listing.folders}
         if not checksums:

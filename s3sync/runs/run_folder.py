@@ -22,7 +22,7 @@ _HEAD_BYTES = 8 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """The content of RunInfo.xml; an element that is missing there is an empty string or tuple."""
+    """The content of RunInfo.xml; a missing element is an empty string or tuple."""
 
     run_id: str = ""
     instrument: str = ""
@@ -33,7 +33,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunParameters:
-    """The part of RunParameters.xml that people want to see; an element that is missing there is an empty string."""
+    """The interesting part of RunParameters.xml; a missing element is an empty string."""
 
     experiment: str = ""
     side: str = ""  # which side of the instrument: A or B
@@ -142,7 +142,7 @@ def read_instrument(path: Path) -> str:
 
 
 def read_run_parameters(folder: Path) -> RunParameters:
-    """Parse the RunParameters.xml of a run as far as it can be read."""
+    """Parse the readable part of the RunParameters.xml of a run."""
     root = parse_run_parameters(folder)
     if root is None:
         return RunParameters()

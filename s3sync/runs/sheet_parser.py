@@ -151,7 +151,7 @@ def _skip_to_headers(first: _Line, lines: Iterator[_Line]) -> _Table | None:
 
 
 def _is_remark(line: _Line, header: _Line, separator: str) -> bool:
-    """Return whether a line above the headers is a remark for people."""
+    """Return whether a line above the headers is only a remark."""
     if line.text.lstrip('" ').startswith(("#", "//")):
         return True
     cells = [cell for cell in line.text.split(separator) if cell.strip(' "')]

@@ -32,9 +32,9 @@ _DOWN = re.compile(r"(down|drain|fail|future|inval|maint|no_respond|perfctrs|reb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmOptions:
-    """What one run requests of Slurm: a number of nodes at once, and sbatch options.
+    """The resources that one run requests from Slurm.
 
-    Empty values are left to the cluster. `time` is as for sbatch: 4:00:00, 1-0. `cores` are those of each node; None
+    The cluster decides about empty values. `time` is as for sbatch: 4:00:00, 1-0. `cores` are those of each node; None
     requests all.
     """
 

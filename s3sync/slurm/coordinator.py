@@ -1,6 +1,6 @@
 """Upload a run on the cluster from the host that requests it: submit once, follow, cancel, collect.
 
-The jobs do not need the process that submitted them: a later call finds them by the work folder and their name.
+The jobs do not depend on the process that submitted them: a later call finds them by the work folder and their name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Let a Slurm cluster upload the files of a run in place of this machine, and collect what its jobs verified.
+"""Let a Slurm cluster upload the files of a run in place of this machine, and collect the files that its jobs verified.
 
 The classes implement `transfer.upload.handover.Executor`.
 """
@@ -28,7 +28,7 @@ _MAX_THREADS = 16  # the lock of a dead node takes a minute to check, so several
 
 
 class Collector:
-    """Collects what the jobs of earlier calls uploaded, and submits nothing."""
+    """Collects the results of the jobs of earlier calls, and submits nothing."""
 
     submits = False
     is_finalizer = False
@@ -46,7 +46,7 @@ class Collector:
     ) -> RunState | None:
         """Save and return the state with the files that jobs have verified, and remove their work folder.
 
-        The caller holds the run's lock. Raises BusyError while jobs run, or may run, and StateError, SlurmError,
+        The caller holds the run's lock. Raises BusyError while jobs run or may run, and StateError, SlurmError,
         StoppedError.
         """
         folder = WorkFolder.of(request.log_dir, store)
@@ -139,7 +139,7 @@ class ClusterExecutor(Collector):
 
 
 def _require_no_running_task(folder: WorkFolder, run: Run, stop: StopRequest) -> None:
-    """Raise BusyError if a task still runs on a node that Slurm has given up because it cannot reach it."""
+    """Raise BusyError if a task still runs on a node that Slurm considers down."""
     busy = f"{printable(run.run_id)} is still being uploaded on a node that Slurm considers down"
 
     def try_lock(number: int) -> None:

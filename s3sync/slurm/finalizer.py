@@ -175,7 +175,7 @@ class _FinalizerJob:
 
 
 def _wait_for_tasks(folder: WorkFolder, stop: StopRequest) -> None:
-    """Wait for tasks that still run, on nodes that Slurm has given up."""
+    """Wait for tasks that still run on nodes that Slurm considers down."""
 
     def wait_for(number: int) -> None:
         with hold_shard(folder, number, stop):

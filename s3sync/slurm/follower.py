@@ -114,7 +114,7 @@ class JobFollower:
     def end_interrupted(self) -> None:
         """Cancel the jobs if the user interrupted the upload; otherwise leave them running.
 
-        Raises InterruptedBySignal with what happened to the jobs, or LeaseLostError.
+        Raises InterruptedBySignal, which describes what happened to the jobs, or LeaseLostError.
         """
         if self._stop.has_lost_lease:
             self._stop.raise_if_requested()
@@ -127,7 +127,7 @@ class JobFollower:
         raise InterruptedBySignal(signum, text, id="slurm.interrupted") from None
 
     def _cancel_and_collect(self) -> str:
-        """Cancel the jobs, and save what they have verified; return what happened to them, for people."""
+        """Cancel the jobs, and save the files that they have verified; describe what happened to the jobs."""
         try:
             self._cancel()
             verified = self._collect()
@@ -147,7 +147,7 @@ class JobFollower:
                 return
 
     def _collect(self) -> int:
-        """Save what the jobs have verified; return the number of verified files in the log."""
+        """Save the files that the jobs have verified; return how many verified files the log has."""
         store, stop = self._upload.store, StopRequest()
         with store.locked("the finalizer job ends", stop=stop):
             store.prepare()

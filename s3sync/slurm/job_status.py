@@ -1,4 +1,4 @@
-"""Sum up what the jobs of a cluster upload have done, and on which nodes they work, from their work folder."""
+"""Summarize the work of the jobs of a cluster upload, and their nodes, from their work folder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from s3sync.transfer.request import FileTotals, UploadCounters
 
 
 def count_transfers(folder: WorkFolder) -> UploadCounters:
-    """Add up what the jobs have done, except their seconds, which passed at the same time. Raises StateError.
+    """Add up the work of the jobs, except their seconds, which passed at the same time. Raises StateError.
 
-    A start that was killed has no result: what it sent is in its journal.
+    A killed start has no result: its journal lists what it sent.
     """
     shards = folder.results()
     results = [*shards.values(), *filter(None, [folder.result(FINALIZER)])]
@@ -49,7 +49,7 @@ def find_broken_nodes(folder: WorkFolder) -> dict[str, str]:
 
 
 def find_working_nodes(folder: WorkFolder) -> set[str]:
-    """Return the nodes on which a job ran, however it ended. Raises nothing."""
+    """Return the nodes on which a job ran, even if it failed. Raises nothing."""
     return set(_last_results(folder))
 
 

@@ -1,4 +1,4 @@
-"""Provide what every job needs on its node: the node's name, the adapted request, and a display."""
+"""Provide the parts of every job on a node: the node's name, the adapted request, and a display."""
 
 from __future__ import annotations
 

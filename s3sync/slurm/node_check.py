@@ -22,7 +22,7 @@ _QUERY, _RESULTS = "asked.json", "found.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeQuery:
-    """What the submitting host expects on the node: its own version of this program, directories and targets.
+    """The expectations of the submitting host: its own version of this program, directories and targets.
 
     Each directory comes with the name of a run in it, which may be empty.
     """

@@ -34,7 +34,7 @@ _MAX_REFUSED = 3  # jobs in a row, after which Slurm is expected to refuse the o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterUse:
-    """What uploads need of the cluster: for each kind of job, the directories and targets that nodes must reach."""
+    """The needs of uploads: for each kind of job, the directories and targets that nodes must reach."""
 
     log_dir: Path
     aws_command: str | None

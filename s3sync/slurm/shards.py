@@ -17,7 +17,7 @@ LEAST_COST = 2.0  # CPU-seconds that it must take otherwise
 
 
 def shard_count_for(files: Iterable[LocalFile], nodes: int) -> int:
-    """Return how many shards are worth their start for these files on this number of nodes; at least one.
+    """Return how many shards pay off for these files on this number of nodes; at least one.
 
     If there are more shards than nodes, it is a multiple of the nodes, so that all of them are busy to the end.
     """

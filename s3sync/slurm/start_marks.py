@@ -45,7 +45,7 @@ class StartMarks:
             (self._folder / name).rename(self._folder / f"{_RAN}{name}")
 
     def mark_silent_nodes(self, failed: Iterable[tuple[int | None, str]], started: Collection[int]) -> None:
-        """Leave a mark for each failed job, given by task and node, that has left nothing itself.
+        """Leave a mark for each failed job, given by task and node, that has left none itself.
 
         Its node may lack this folder, or the user may not write there. `started` are the shards that have a lock.
         """

@@ -47,7 +47,7 @@ def run_task(folder: WorkFolder, number: int, environ: Mapping[str, str], stop: 
 def hold_shard(folder: WorkFolder, number: int, stop: StopRequest) -> Iterator[lock.HeldLock | None]:
     """Hold the lock of a shard; yield None if it has a result, written by another start of its task.
 
-    Such a start may run on a node that Slurm has given up, so this waits for it.
+    Such a start may run on a node that Slurm considers down, so this waits for it.
     """
 
     def has_result() -> bool:

@@ -1,7 +1,7 @@
 """Read and write the files of a cluster upload in the shared log directory: the plan for its jobs, and their results.
 
 The coordinator writes the plan; each task writes a journal, its progress and its result; the finalizer job writes the
-last result. No two processes write the same file, since a file server may be slow to show one host what another wrote.
+last result. No two processes write the same file, since a file server may show the writes of other hosts late.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from s3sync.transfer import progress as transfer_progress
 FOLDER = "slurm"  # in the log directory
 FINALIZER = start_marks.FINALIZER
 JobKey: TypeAlias = "int | str"  # the number of a shard, or FINALIZER
-# What reading a file raises that is incomplete, or of another kind.
+# Raised when an incomplete or foreign file is read.
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
@@ -104,7 +104,7 @@ class WorkFolder:
             files.write_synced(self.path / "followed" / str(array), b"")
 
     def discard(self) -> None:
-        """Remove everything. Once job.json is gone, what cannot be removed does not matter."""
+        """Remove everything. Once job.json is gone, leftover files do not matter."""
         with self._as_state_error():
             with contextlib.suppress(FileNotFoundError):
                 (self.path / "job.json").unlink()
@@ -140,7 +140,7 @@ class WorkFolder:
         return self.path / "locks" / f"{number:06}{lock.SUFFIX}"
 
     def started_shards(self) -> list[int]:
-        """Return the shards that a task has started on, however it ended. Raises nothing."""
+        """Return the shards on which a task has started, even if it failed. Raises nothing."""
         with contextlib.suppress(OSError):
             names = [name.removesuffix(lock.SUFFIX) for name in os.listdir(self.path / "locks")]
             return sorted(int(name) for name in names if name.isdecimal())
@@ -182,11 +182,13 @@ class WorkFolder:
     # Read by the coordinator and the finalizer job
 
     def journals(self, destination: Destination) -> Iterator[tuple[str, list[Proof]]]:
-        """Yield the name of each journal of what tasks have sent, with its proofs."""
+        """Yield the name of each journal of files that tasks have sent, with its proofs."""
         yield from self._read_journals("journals", destination)
 
     def proofs(self, number: int | None, destination: Destination) -> list[Proof]:
-        """Return the proofs of a shard, or of all, of what tasks have sent or found in S3, however they ended."""
+        """Return the proofs of a shard, or of all, of the files that tasks have sent or found in S3, even if they
+        failed.
+        """
         prefix = "" if number is None else f"{number:06}."
         journals = (pair for kind in ("found", "journals") for pair in self._read_journals(kind, destination, prefix))
         return [proof for _, proofs in journals for proof in proofs]

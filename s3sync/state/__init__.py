@@ -1,4 +1,4 @@
-"""Remember in LOG_DIR what is verified, and let only one process write it."""
+"""Remember in LOG_DIR which files are verified, and let only one process write there."""
 
 from s3sync.state import identity, journal, lock, log_dir, restored, run_state, summary, thaw_log, waiting
 from s3sync.state.run_state import Proof, RunState

@@ -21,7 +21,7 @@ from s3sync.text import pluralize, printable
 _SAMPLED = 16  # files whose bytes are compared with the log, besides small ones in the root of the run
 _MOST_SAMPLED_BYTES = 8 * 1024 * 1024  # a larger file may have been sent in parts, and its ETag is no MD5
 _MD5_CHARS = 32
-# What instruments and people still write to while a run is uploaded, and later.
+# Files that instruments and people still change while a run is uploaded, and later.
 _MAY_CHANGE = re.compile(
     r"(InterOp/.*|(.*/)?[^/]*sample[-_ ]?sheet[^/]*\.csv|(.*/)?[^/]*logs?/.*|.*\.log|Manifest\.tsv"
     r"|(.*/)?((RTA|Copy|Sequence)Complete[^/]*|RunCompletionStatus\.xml))",
@@ -30,14 +30,14 @@ _MAY_CHANGE = re.compile(
 
 
 class Presence(NamedTuple):
-    """The answer to whether a folder that a log names exists: `unknown`, with the reason, where that cannot be seen."""
+    """Whether a folder that a log names exists; `unknown`, with the reason, if that cannot be determined."""
 
     state: Literal["here", "gone", "unknown"]
     why: str = ""
 
 
 class Claim(NamedTuple):
-    """The answer to whether a folder may use a log: it is its `own`, it was `moved` here, or it is `another` folder's.
+    """Whether a folder may use a log: it is its `own`, it was `moved` here, or it belongs to `another` folder.
 
     `reason` is for people: where the folder was, or why it may not use the log.
     """
@@ -147,7 +147,7 @@ def check_claim(
     that cannot be seen and the folder has the same inode: then its file system was mounted elsewhere. Raises what
     `load` raises.
     """
-    if not is_absolute_path(recorded) or is_same_folder(recorded, run.path):  # a relative one says nothing
+    if not is_absolute_path(recorded) or is_same_folder(recorded, run.path):  # a relative path says nothing
         return OWN
     old = printable(recorded)
     there = find_presence(recorded, numbers, os.path.dirname(run.path))

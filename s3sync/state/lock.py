@@ -32,7 +32,7 @@ _LOCAL_SECONDS = 60.0  # the same for a holder on this host
 
 
 class HeldLock(NamedTuple):
-    """A lock that is held. Call `check` right before a write that needs it: it raises LeaseLostError if it is lost."""
+    """A held lock. Call `check` right before a write that needs it: it raises LeaseLostError if it is lost."""
 
     descriptor: int  # to be passed to child processes
     check: Callable[[], None]

@@ -91,7 +91,7 @@ def require_writable(log_dir: Path, config: Path | None = None) -> None:
 
 
 def unwritable(log_dir: Path, config: Path | None = None) -> str:
-    """Return one line: why this user cannot write to the log directory, and what to do; empty if the user can.
+    """Explain in one line why this user cannot write to the log directory, and what to do; empty if the user can.
 
     `config` is the file that sets the log directory; None if --log-dir does.
     """
@@ -124,7 +124,7 @@ def out_of_order(log_dir: Path) -> str:
 
 
 def entries_of_others(log_dir: Path) -> str:
-    """Return one line: which files of a log directory this user cannot use, and what to do; empty if none."""
+    """Explain in one line which files of a log directory this user cannot use, and what to do; empty if none."""
     found = [path for path, mode in _entries(log_dir) if not _may(path, mode)]
     if not found or _reason(log_dir) == os.strerror(errno.EROFS):  # on a read-only disk the owner does not matter
         return ""
@@ -276,7 +276,7 @@ def _home() -> str:
 
 
 def has_saved_since(log_dir: Path, moment: float) -> bool:
-    """Return whether an upload has begun or ended since then (seconds since the epoch), as far as this user may see."""
+    """Return whether an upload has begun or ended since then (seconds since the epoch), as far as this user can see."""
     try:
         with os.scandir(log_dir / "uploads") as entries:
             return any(entry.name.endswith(".log.json") and entry.stat().st_mtime > moment for entry in entries)

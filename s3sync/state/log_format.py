@@ -146,7 +146,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _failures(log: dict[str, Any], run_path: str) -> dict[str, str]:
-    """Return the files that failed in the last call with their reasons, both printable, so for people only."""
+    """Return the files that failed in the last call with their reasons, both printable, so only for display."""
     paths, reasons = log.get("failed_upload_files"), log.get("failed_reasons")
     why = reasons if isinstance(reasons, dict) else {}
     names = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []

@@ -34,8 +34,8 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What makes an upload complete. `completion_object` is the ETag of the object that says so in S3; empty without
-    one. `on_complete` says whether the user's command is due; empty without one.
+    """The facts that complete an upload. `completion_object` is the ETag of that object in S3; empty without one.
+    `on_complete` says whether the user's command is due; empty without one.
     """
 
     manifest_checked_files: int = 0
@@ -170,7 +170,7 @@ class RunState:
         )
 
     def finished_call(self, result: CallResult, now: str) -> RunState:
-        """Return the state after a call, however it ended."""
+        """Return the state at the end of a call, successful or not."""
         completion = result.completion
         attempts = self.attempts
         if completion or result.sent_files or result.is_streaming:

@@ -1,8 +1,8 @@
 """Store the state of a run and destination: a JSON log, and a journal while an upload is unfinished.
 
 The log is always replaced as a whole (temporary file, fsync, rename), so it is either the old or the new one. The
-journal beside it gets a line for each file as soon as it is verified, and `load` adds these lines to the log. So a
-killed process loses nothing that was verified. Only the owner can read both files (0600).
+journal beside it gets a line for each file as soon as it is verified, and `load` adds these lines to the log. So no
+verified file is lost if the process is killed. Only the owner can read both files (0600).
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ class StateStore:
             self.journal_path.unlink()
 
     def withdraw(self) -> None:
-        """Remove log and journal of a call that has nothing to remember. Raises StateError."""
+        """Remove log and journal of a call that has nothing to record. Raises StateError."""
         self.check()
         self.close()
         with _explain_write("remove", self.log_path):

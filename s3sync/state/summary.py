@@ -19,7 +19,7 @@ from s3sync.text import printable
 
 @dataclass(frozen=True, slots=True)
 class LogStatus:
-    """The summary of a run's log: `head` is None without a log or if it is corrupt; `unreadable` says why it is not."""
+    """The summary of a run's log: `head` is None without a valid log, and `unreadable` says why it cannot be read."""
 
     log_path: Path
     head: LogSummary | None = None

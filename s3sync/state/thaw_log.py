@@ -95,19 +95,19 @@ class ThawStore:
                 self._tried.unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Remove the file once nothing is waited for. Raises StateError."""
+        """Remove the file, once the restore no longer waits. Raises StateError."""
         with explained("remove", self.path, "give a writable folder with --log-dir", id="state.log-unwritable"):
             self._tried.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
 
     def record_attempt(self, problem: Mapping[str, str]) -> None:
-        """Remember that the monitor has tried to continue now, and what it reports. Raises StateError."""
+        """Record that the monitor has just tried to continue, and the problem that it reports. Raises StateError."""
         with explained("write", self._tried, "give a writable folder with --log-dir", id="state.log-unwritable"):
             if files.is_there(self.path):
                 files.write_json(self._tried, dict(problem))
 
     def last_attempt(self) -> tuple[float, dict[str, str]] | None:
-        """Return when the monitor has last tried to continue (seconds since 1970), and what it reported."""
+        """Return when the monitor last tried to continue (seconds since 1970), and the problem that it reported."""
         try:
             problem = files.read_json(self._tried)
             return self._tried.stat().st_mtime, {str(key): str(value) for key, value in problem.items()}

@@ -1,4 +1,4 @@
-"""Count what `aws` processes have sent: exactly where they report S3's answers, else as an estimate."""
+"""Count what `aws` processes have sent: exactly if they report S3's answers, else as an estimate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINEAR_PART = 0.9  # beyond that part of a batch an estimate may be wrong, and 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferProgress:
-    """The progress of all batches: what S3 has accepted where that is reported, else an estimate for people."""
+    """The progress of all batches: what S3 has accepted if that is reported, else an estimate for people."""
 
     files: int
     size: int  # bytes

@@ -29,7 +29,7 @@ _INTERRUPTED = "was interrupted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchResult:
-    """What a process reported about its batch. Only reading back shows which files arrived."""
+    """The report of a process about its batch. Only reading back shows which files arrived."""
 
     batch: Batch
     errors_by_path: Mapping[str, str] = field(default_factory=dict)  # the CLI's error for each file that it named
@@ -205,7 +205,7 @@ class BatchSender:
 
     @property
     def share(self) -> int | None:
-        """Return the bytes a second that a process which starts now may send; None without a limit."""
+        """Return the bytes a second that a process may send if it starts now; None without a limit."""
         return self._throttle.share()
 
     def enforce_bandwidth(self) -> None:

@@ -1,4 +1,4 @@
-"""Choose what proves each file: its ETag, whose MD5 takes CPU time, or S3's CRC-32, which may take a request."""
+"""Choose the evidence for each file: its ETag, whose MD5 takes CPU time, or S3's CRC-32, which may take a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold what a call gets from the program around it, and what all steps of one upload share."""
+"""Hold the values that a call gets from the program around it, and those that all steps of one upload share."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class FileUploader:
     def probe_s3(self, read: Callable[[], Remote]) -> Remote:
         """Make the first request to S3, and find out the version of `aws` meanwhile; return the answer.
 
-        Raises AwsError for anything that keeps the upload from working at all.
+        Raises AwsError for anything that would make the whole upload fail.
         """
         aws = self._context.aws
         with ThreadPoolExecutor(1) as side:

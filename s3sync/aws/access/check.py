@@ -41,7 +41,7 @@ class CheckResult:
 
 
 class UploadTarget(NamedTuple):
-    """Where runs go, and with which profile: a bucket, the account that has to own it (empty: any), and a path in it.
+    """A destination of runs, and its profile: a bucket, the account that must own it (empty: any), and a path in it.
 
     An empty path is the root of the bucket.
     """
@@ -54,12 +54,12 @@ class UploadTarget(NamedTuple):
 
     @classmethod
     def of(cls, destination: Destination, owner: str, profile: Profile = FROM_ENVIRONMENT) -> UploadTarget:
-        """Return the target for a destination, and the account that has to own its bucket."""
+        """Return the target for a destination, and the account that must own its bucket."""
         return cls(destination.bucket, owner, destination.prefix, profile.name, profile.region)
 
     @property
     def aws_profile(self) -> Profile:
-        """Return the profile that reaches it."""
+        """Return the AWS profile to use."""
         return Profile(self.profile, self.region)
 
     @property
@@ -69,7 +69,7 @@ class UploadTarget(NamedTuple):
 
     @property
     def probe_key(self) -> str:
-        """Return the key in this path that never becomes an object."""
+        """Return a key in this path at which no object is ever created."""
         return f"{self.prefix}/{PROBE_KEY}" if self.prefix else PROBE_KEY
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class UploadTarget(NamedTuple):
 
 
 class WriteProbe(NamedTuple):
-    """A target that is written to for a test, with the storage of its uploads."""
+    """A target for a test write, with the storage settings of its uploads."""
 
     target: UploadTarget
     storage: Storage
@@ -85,7 +85,7 @@ class WriteProbe(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessQuery:
-    """What to check: a CLI (None: the default one), the targets it has to reach, and those to write to for a test."""
+    """What to check: a CLI (None: the default one), the targets that it must reach, and those for a test write."""
 
     aws_command: str | None
     threads: int

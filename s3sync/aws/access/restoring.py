@@ -95,7 +95,9 @@ class RestoreAccess:
         codes = diagnosis.error_codes(result.errors)
         if result.succeeded or codes & _REJECTED:
             return None
-        if codes & _UNSUPPORTED and self._is_readable(path):  # the name of the class means nothing on this server
+        if codes & _UNSUPPORTED and self._is_readable(
+            path
+        ):  # on this server the name of the class may mean something else
             return None
         self._raise_if_general(result, path)
         return Obstacle(path=path, reason=result.reason, is_frozen=True)

@@ -1,4 +1,4 @@
-"""Write a request as the options of a command that people paste: it has to do what the request would do."""
+"""Write a request as the options of a command that people paste: it must do the same as the request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNNAMED = ("auto", "", None)  # values of options that were not given
 
 
 def place_options(destination: Destination, bucket_owner: str, profile: Profile) -> list[str]:
-    """Return the options of any command that name a place in S3, and who asks for it."""
+    """Return the options of any command that name a place in S3, and the credentials to use."""
     return [
         *("--bucket", destination.bucket),
         *(("--remote-path", destination.remote_path) if destination.prefix else ()),
@@ -33,7 +33,7 @@ def program_options(aws_command: str | None, log_dir: str) -> list[str]:
 
 
 def upload_options(request: UploadRequest, log_dir: str, classes_in_s3: Iterable[str] = ()) -> list[str]:
-    """Return the options of an `upload` that does what the request says, but asks S3 again what differs.
+    """Return the options of an `upload` that does the same as the request, and compares with S3 again.
 
     Where the request names no storage class, that of the objects in S3 is requested, if all have the same one.
     """
@@ -62,7 +62,7 @@ def _storage_options(request: UploadRequest, in_s3: set[str]) -> Iterator[str]:
 
 
 def _speed_options(request: UploadRequest) -> Iterator[str]:
-    """Yield the options of speed; of rates that depend on the time the lowest, since an option is one rate."""
+    """Yield the options of speed; of rates that depend on the time, the lowest one, since an option has one rate."""
     cores = None if request.cores == usable_cores() else str(request.cores)
     numbers = {"cores": cores, "threads": request.threads, "max-processes": request.max_processes}
     yield from _named(*((name, str(number or "")) for name, number in numbers.items()))

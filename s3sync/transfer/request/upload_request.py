@@ -73,7 +73,7 @@ class UploadRequest:
 
     @property
     def terms(self) -> readiness.Requirements:
-        """Return what the run must fulfil before it is uploaded."""
+        """Return the conditions that the run must meet before it is uploaded."""
         return readiness.Requirements(
             quiet_seconds=self.quiet_seconds,
             marker_wait_seconds=self.marker_wait_seconds,

@@ -1,4 +1,4 @@
-"""Hold what all steps of one restore share: the request, the AWS CLI, and a share of the machine."""
+"""Hold the values that all steps of one restore share: the request, the AWS CLI, and a share of the machine."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class RemoteRun:
     def read(self, *, is_known: bool) -> None:
         """List the objects or, where the log is known to have them all, only find out whether S3 answers.
 
-        Raises AwsError for anything that keeps the upload from working at all.
+        Raises AwsError for anything that would make the whole upload fail.
         """
         reader = self._uploader.reader
         if is_known:

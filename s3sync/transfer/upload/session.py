@@ -26,7 +26,7 @@ _MAX_NAMES_SHOWN = 5  # files named in a message
 
 
 class UploadSession:
-    """One call of `upload`. Its stages replace `_state`, which is saved at the end whatever happens."""
+    """One call of `upload`. Its stages replace `_state`, which is always saved at the end."""
 
     def __init__(
         self,
@@ -252,7 +252,7 @@ class UploadSession:
     # The end
 
     def _save_final_state(self, *, ended_cleanly: bool = False) -> None:
-        """Save the state, however the stages ended; raises StateError."""
+        """Save the state, even if a stage failed; raises StateError."""
         self._uploader.close()
         leftovers = self._uploader.leftover_warning
         if leftovers:

@@ -37,7 +37,7 @@ class Comparison:
         self._found = found
         self._reader = reader
         self._hasher = hasher
-        # Nothing is known here of who sent the objects, so any of them may show whether ETags are MD5s.
+        # Any of the objects may show whether ETags are MD5s, since it is unknown who sent them.
         self._verifier = EtagVerifier(reader, hasher.digests, EtagTrust(), lambda _file, _seen: True)
         self._activity = "verifying"
         self._asked = 0  # hashed files that S3 is being asked about
@@ -114,7 +114,7 @@ class Comparison:
         self._activity, self._asked = "verifying", 0
 
     def _verdict_if_unchanged(self, file: LocalFile, verdict: Proof | str) -> Proof | str:
-        """Return the verdict, or that the file has changed since."""
+        """Return the verdict or, if the file has changed since, a failure."""
         now = local_files.restat(self._found.run, file.path)
         if now is None:
             return _GONE
