@@ -214,7 +214,7 @@ def test_a_scan_over_uploaded_runs_is_measured(lab: Lab) -> None:
     assert re.fullmatch(r"\d+\.\d\d CPU-s, [1-9]\d+ MB", found.note)
 
 
-def test_a_scan_that_has_something_to_do_is_no_measurement(lab: Lab) -> None:
+def test_a_scan_that_has_something_to_do_is_not_a_measurement(lab: Lab) -> None:
     scans = growth.scans(lab.root / "grown", lab.env, scale=0.2)
     next(scans)
     next((lab.root / "grown/log/uploads").iterdir()).unlink()

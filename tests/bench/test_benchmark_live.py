@@ -73,7 +73,7 @@ def test_ratios_are_to_the_same_scans_without_streaming() -> None:
     assert live.rows_of(tails[:1])[1][3] == ""  # nobody to compare with
 
 
-def test_the_run_is_as_large_as_it_says_and_its_end_as_long_as_in_life() -> None:
+def test_the_run_has_the_announced_size_and_a_realistic_end() -> None:
     order = live.make_order(1, 2, 4, "aws")
     assert sum(file.size for file in run_files(order.run, order.scale)) == pytest.approx(2e8, rel=0.02)
     moments = timeline(order.run)

@@ -92,7 +92,7 @@ def test_too_few_nodes_fall_behind_and_it_is_seen() -> None:
     assert outcome.use > 1
 
 
-def test_in_office_hours_nobody_loads_at_night_or_on_a_weekend() -> None:
+def test_no_runs_are_loaded_outside_office_hours() -> None:
     at_work = capacity._at_work
     assert [at_work(hour) for hour in (0, 8, 17.9, 18, 4 * 24 + 18, 6 * 24 + 12)] == [8, 8, 17.9, 32, 176, 176]
 

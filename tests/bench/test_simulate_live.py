@@ -140,7 +140,7 @@ def test_positions_come_after_the_template_cycles_and_filters_when_25_cycles_are
 
 
 @every_instrument
-def test_interop_is_written_anew_and_logs_are_appended_to(instrument: str) -> None:
+def test_interop_is_written_again_and_logs_are_appended_to(instrument: str) -> None:
     moments = [moment for moment in timeline(small(instrument), SCALE) if moment.phase == f"cycle 4/{LAST}"]
     interop, logs = (
         [m.write.since for m in moments if re.match(kind, m.path)] for kind in (r"InterOp/\w+\.bin", ".*Log")

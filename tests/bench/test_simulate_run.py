@@ -290,7 +290,7 @@ def test_an_empty_folder_is_used(tmp_path: Path) -> None:
     assert make_run(tmp_path, cycles=(1,), tiles=1, run_id="empty") == tmp_path / "empty"
 
 
-def test_a_parent_that_is_no_folder_is_one_message_and_exit_1(
+def test_a_parent_that_is_not_a_folder_is_one_message_and_exit_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()

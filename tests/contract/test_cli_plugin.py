@@ -210,7 +210,7 @@ def test_no_receipt_is_lost_at_the_end(cli: Cli, server: S3Server, size: int, li
 
 
 @pytest.mark.parametrize("sse", ["aws:kms", "AES256"])
-def test_receipts_say_whether_an_etag_is_no_md5(cli: Cli, server: S3Server, sse: str) -> None:
+def test_receipts_say_whether_an_etag_is_not_an_md5(cli: Cli, server: S3Server, sse: str) -> None:
     for name, size in (("0", 10), ("1", 10), ("2", 10), ("3", 8 * MIB)):
         cli.write(name, os.urandom(size))
     result = cli.copy(server.url, f"--sse={sse}")

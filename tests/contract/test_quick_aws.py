@@ -162,7 +162,7 @@ def test_cp_fails_alike(sides: tuple[Side, Side], files: Path, fault: Fault) -> 
     assert (did.succeeded, len(did.failed), did.left_uploads) == (False, 1, 0)
 
 
-def test_cp_warns_of_what_is_no_file(sides: tuple[Side, Side], files: Path) -> None:
+def test_cp_warns_of_what_is_not_a_file(sides: tuple[Side, Side], files: Path) -> None:
     (files / "gone").symlink_to(files / "nowhere")
     os.mkfifo(files / "pipe")
     did = agree(sides, cp(files))

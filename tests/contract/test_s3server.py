@@ -346,7 +346,7 @@ def test_checksums_are_given_back(server: S3Server, s3: Any) -> None:
     assert "ChecksumCRC32" not in s3.head_object(Bucket="b", Key="crc32")
 
 
-def test_with_kms_the_etag_is_no_md5(server: S3Server, s3: Any) -> None:
+def test_with_kms_the_etag_is_not_an_md5(server: S3Server, s3: Any) -> None:
     etag = s3.put_object(Bucket="b", Key="k", Body=b"abc", ServerSideEncryption="aws:kms")["ETag"]
     assert etag != f'"{md5(b"abc")}"'
     assert s3.head_object(Bucket="b", Key="k")["ETag"] == etag

@@ -130,7 +130,7 @@ def test_a_drained_node_gets_nothing_and_a_full_disk_is_full_for_its_node_alone(
     assert (tmp_path / "full").read_text() == "n1\nn1\n"
 
 
-def test_the_controller_comes_back_with_all_that_it_knew(slurm: SlurmCluster, tmp_path: Path) -> None:
+def test_a_restarted_controller_still_knows_its_jobs(slurm: SlurmCluster, tmp_path: Path) -> None:
     """While it is away no command gets an answer, and running jobs continue."""
     script = Script(tmp_path, f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done")
     job = script.submit(slurm)

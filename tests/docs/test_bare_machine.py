@@ -109,7 +109,7 @@ def test_a_path_that_the_tools_cannot_bear_is_refused_before_anything_is_install
 
 
 @pytest.mark.parametrize("name", ["my tools", "a#b", "100%", "R&D (new)", "Zoë", "a;b", "a=b"])
-def test_other_odd_paths_are_no_obstacle(machine: Machine, tmp_path: Path, name: str) -> None:
+def test_other_odd_paths_are_not_an_obstacle(machine: Machine, tmp_path: Path, name: str) -> None:
     machine.move(tmp_path / name)
     venv = 'echo "$*" >> "$LOG"\ncase "$*" in "-m venv "*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;; '
     machine.has("python3", f'{venv}*"import pip"*) exit 1;; esac\n')
@@ -172,7 +172,7 @@ def test_a_script_whose_interpreter_is_gone_says_so(tmp_path: Path) -> None:
         (PermissionError(13, "Permission denied"), ""),
     ],
 )
-def test_what_the_machine_lacks_is_no_fault_of_the_installation(error: OSError, advice: str) -> None:
+def test_missing_packages_are_reported_as_such(error: OSError, advice: str) -> None:
     why, what_to_do = processes.explain_start_failure("/bin/true", error)
     assert why == error.strerror
     assert advice in what_to_do

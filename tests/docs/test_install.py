@@ -89,7 +89,7 @@ def test_the_command_works_from_anywhere_with_its_own_aws(
     assert server.objects(BUCKET).keys() == {f"{tiny_run.name}/{path}" for path in tree(tiny_run)}
 
 
-def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_exactly_what_is_needed(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     info = f"s3sync_runs-{__version__}.dist-info"
     files = [path for path in (ROOT / "s3sync").rglob("*") if path.is_file() and "__pycache__" not in path.parts]

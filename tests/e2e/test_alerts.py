@@ -44,7 +44,7 @@ def events(receiver: Receiver) -> list[tuple[str, list[str]]]:
     return [(message["event"], [item["text"] for item in message["runs"]]) for message in received]
 
 
-def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_reported_whatever_the_reason(
+def test_a_run_that_is_not_in_s3_a_day_after_its_end_is_reported_regardless_of_the_reason(
     lab: Lab, server: S3Server, tiny_run: Path, receiver: Receiver
 ) -> None:
     age(tiny_run, 30, "CopyComplete.txt")
@@ -101,9 +101,7 @@ def test_a_run_whose_instrument_has_stopped_is_reported_once(
     assert lab.watch(tiny_run).err == ""
 
 
-def test_what_is_not_to_be_uploaded_is_reported_once_and_only_if_nobody_uploads_it(
-    lab: Lab, tiny_run: Path, receiver: Receiver
-) -> None:
+def test_a_run_that_is_not_uploaded_anywhere_is_reported_once(lab: Lab, tiny_run: Path, receiver: Receiver) -> None:
     age(tiny_run, 90, "CopyComplete.txt", "RunInfo.xml")
     too_old: dict[str, Any] = {"max_age": 72, "env": webhook(receiver)}
 

@@ -324,7 +324,7 @@ def test_each_analysis_has_its_own_state(config: Config, run: Path) -> None:
     assert found["/Analysis/5"][1] == f"waits for CopyComplete.txt and {LAST}"
 
 
-def test_analyses_wait_for_their_run_and_those_that_are_excluded_are_not_there(config: Config, run: Path) -> None:
+def test_analyses_wait_for_their_run_and_excluded_ones_do_not_appear(config: Config, run: Path) -> None:
     make_analysis(run)
     for pattern, there in (("/Analysis/", False), (r"Analysis/\d+/.", False), (r"omplete\.txt$", True)):
         entry = config.monitor[0].model_copy(update={"excludes": (re.compile(pattern),)})
@@ -398,7 +398,7 @@ def test_no_manifest_whatsoever_is_more_than_paths_in_the_analysis_or_a_reason(c
     assert all(path and ".." not in path.split("/") and path[0] != "/" for path in found)
 
 
-def test_a_manifest_that_is_no_file_or_far_too_large_is_a_reason(run: Path) -> None:
+def test_a_manifest_that_is_not_a_file_or_far_too_large_is_a_reason(run: Path) -> None:
     unit = analysis.open_run_or_analysis(make_analysis(run))
     manifest = unit.path / "Manifest.tsv"
     manifest.unlink()

@@ -362,7 +362,7 @@ def test_where_anybody_may_write_the_owner_of_the_folder_gets_nothing(theirs: Pa
     assert (owners(theirs)["a"], owners(theirs)["file"]) == (0, 0)
 
 
-def test_a_link_or_a_moved_file_gets_nobody_a_file_of_roots(theirs: Path, tmp_path: Path) -> None:
+def test_neither_a_link_nor_a_moved_file_gives_away_a_file_of_root(theirs: Path, tmp_path: Path) -> None:
     roots = tmp_path / "roots"
     (roots / "folder").mkdir(parents=True)
     for name in ("empty", "linked", "moved", "full"):

@@ -125,9 +125,7 @@ def test_where_nothing_can_be_kept_the_details_follow_in_the_same_line(tiny_run:
         ("raise BrokenPipeError", EXIT_READER_LEFT, "", ""),
     ],
 )
-def test_whatever_a_command_raises_it_ends_with_one_line(
-    lab: Lab, patch: str, code: int, error_id: str, fact: str
-) -> None:
+def test_any_error_of_a_command_is_one_line(lab: Lab, patch: str, code: int, error_id: str, fact: str) -> None:
     """As Ctrl-C in `status`, `report` and while the config is read, which nobody waits for."""
     before = f"from s3sync import config\ndef load(*arguments):\n    {patch}\nconfig.load_config = load"
     returned, out, err = ended(before, lab, "status", "--config", "x", "--json")
@@ -141,7 +139,7 @@ def test_whatever_a_command_raises_it_ends_with_one_line(
 
 
 @pytest.mark.parametrize("argv", [("--help",), ("upload", "--help"), ("status", "--config", "/nowhere", "--json")])
-def test_output_without_a_reader_is_no_error(lab: Lab, argv: tuple[str, ...]) -> None:
+def test_output_without_a_reader_is_not_an_error(lab: Lab, argv: tuple[str, ...]) -> None:
     """As in `… | head`: found out while it is printed, or at the end, when the rest is written."""
     for unbuffered in ("", "1"):
         reader, writer = os.pipe()
@@ -255,7 +253,7 @@ def insist(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, process.stderr.read()
 
 
-def test_a_second_interrupt_ends_at_once_with_all_that_was_started(
+def test_a_second_interrupt_ends_at_once_with_all_processes(
     lab: Lab, tiny_run: Path, quick_aws: FakeAws, server: S3Server
 ) -> None:
     """An `aws` that ignores signals, with a child; the same command continues from there."""
@@ -327,7 +325,7 @@ def latin1(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("locale", ["POSIX", "latin1"])
-def test_names_are_utf8_whatever_the_locale_says(
+def test_names_are_utf8_regardless_of_the_locale(
     lab: Lab, tiny_run: Path, quick_aws: FakeAws, server: S3Server, locale: str, request: pytest.FixtureRequest
 ) -> None:
     environ = request.getfixturevalue("latin1") if locale == "latin1" else {"LC_ALL": "C"}

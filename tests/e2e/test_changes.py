@@ -143,7 +143,7 @@ def test_a_clock_that_was_ahead_for_a_while_does_not_end_the_listings(subject: S
     assert subject.look(after=7 * 3600) == Change(1, ("Data/Intensities/BaseCalls/L001/1.cbcl",))
 
 
-def test_deleted_files_are_no_change_and_cost_one_listing(subject: Subject) -> None:
+def test_deleted_files_are_not_changes_and_cost_one_listing(subject: Subject) -> None:
     shutil.rmtree(subject.run.path / "Data")
     (subject.run.path / "SampleSheet.csv").unlink()
     assert subject.look() is None
@@ -209,7 +209,7 @@ def test_of_a_run_of_the_predecessor_only_what_came_since_the_first_look_counts(
     assert subject.look(after=newest - AT) == Change(1, ("notes.txt",))
 
 
-def test_what_the_entry_excludes_is_no_change(subject: Subject) -> None:
+def test_what_the_entry_excludes_is_not_a_change(subject: Subject) -> None:
 
     subject.write("Thumbnail_Images/a.jpg")
     head = subject.store.head()
@@ -218,7 +218,7 @@ def test_what_the_entry_excludes_is_no_change(subject: Subject) -> None:
     assert watch.find_change(subject.run, subject.store, head, (Pattern("/Thumbnail"),), lambda: subject.run) is None
 
 
-def test_another_run_in_the_same_folder_is_no_changed_one(subject: Subject) -> None:
+def test_another_run_in_the_same_folder_is_not_a_changed_run(subject: Subject) -> None:
     for path in FILES:
         subject.write(path, b"entirely other bytes")
     found = subject.look()
@@ -235,7 +235,7 @@ def test_another_run_in_the_same_folder_is_no_changed_one(subject: Subject) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"a": 1}', b'{"a": ["x", 1, null, null]}', b"\xff"])
-def test_a_memory_that_cannot_be_read_is_no_matter(subject: Subject, content: bytes) -> None:
+def test_an_unreadable_memory_does_not_matter(subject: Subject, content: bytes) -> None:
     (subject.root / "log" / changes.MEMORY).write_bytes(content)
     subject.write("notes.txt")
     assert subject.look() == Change(1, ("notes.txt",))

@@ -177,7 +177,7 @@ esac
 """
 
 
-def test_each_node_that_is_up_is_tried_and_those_that_could_not_be_are_named(
+def test_each_node_that_is_up_is_tried_and_untried_ones_are_named(
     site: Site, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is busy, or does not suit the options, is no problem; those that are excluded or down are not tried."""
@@ -270,7 +270,7 @@ def test_an_interrupted_check_leaves_no_job_and_no_folder(lab: Lab, site: Site, 
 
 @pytest.mark.real
 @pytest.mark.xdist_group("slurm")
-def test_a_real_cluster_is_looked_at(lab: Lab, tiny_run: Path, slurm: SlurmCluster) -> None:
+def test_a_real_cluster_is_checked(lab: Lab, tiny_run: Path, slurm: SlurmCluster) -> None:
     """Then the same while a node has another disk where the log directory is, and no mount where the runs are."""
     lab.env |= slurm.env
     argv = ("check", "--config", lab.config_for(tiny_run, {"executor": "slurm", "slurm": {"partition": "short"}}))

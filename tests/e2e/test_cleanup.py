@@ -212,7 +212,7 @@ def test_what_is_not_in_s3_stays_with_its_folders_and_all_links_are_only_links(
     assert lab.run("monitor", "--config", lab.config_for(tiny_run), "--json").json["runs"] == []
 
 
-def test_what_cannot_go_whatever_is_in_s3_is_not_even_verified(lab: Lab, server: S3Server, stored: Path) -> None:
+def test_runs_that_cannot_be_deleted_are_not_even_verified(lab: Lab, server: S3Server, stored: Path) -> None:
     young, future, odd, new, partial, mixed, linked = (sibling(stored, number) for number in range(11, 18))
     now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     write_log(lab, young, finished=now)
@@ -259,7 +259,7 @@ def cleanup_with(lab: Lab, run: Path, keys: dict[str, Any], *argv: str, **option
     return lab.run("cleanup", "--config", lab.config_for(run, **keys), *argv, **options)
 
 
-def test_whatever_differs_from_s3_keeps_the_run(lab: Lab, server: S3Server, stored: Path) -> None:
+def test_any_difference_from_s3_keeps_the_run(lab: Lab, server: S3Server, stored: Path) -> None:
     other, missing, extra, by_size, analysis = runs = [sibling(stored, number) for number in range(21, 26)]
     for run in runs:
         as_if_uploaded(lab, server, run)
@@ -314,7 +314,7 @@ def test_a_bucket_that_is_not_there_keeps_all_runs_and_is_asked_once(lab: Lab, s
     assert len(tree(stored)) == 4
 
 
-def test_every_destination_has_to_have_it(lab: Lab, server: S3Server, stored: Path) -> None:
+def test_every_destination_must_have_it(lab: Lab, server: S3Server, stored: Path) -> None:
     server.create_bucket(SECOND)
     as_if_uploaded(lab, server, stored, SECOND)
     server.delete(SECOND, f"{stored.name}/Data/first.cbcl")

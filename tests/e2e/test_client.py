@@ -52,7 +52,7 @@ pytestmark = pytest.mark.real_aws
         (None, "no usable AWS CLI: no `aws` beside this Python or on PATH ({install})"),
     ],
 )
-def test_the_installed_one_is_named_whatever_it_is(tmp_path: Path, python: Path, script: str | None, said: str) -> None:
+def test_the_installed_cli_is_always_named(tmp_path: Path, python: Path, script: str | None, said: str) -> None:
     path = tmp_path / "path" / "aws"
     if script is not None:
         program(path, script)
@@ -300,7 +300,7 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
     ("ignored", "ends_by"),
     [((), signal.SIGINT), (("SIGINT",), signal.SIGTERM), (("SIGINT", "SIGTERM"), signal.SIGKILL)],
 )
-def test_a_request_to_stop_ends_it_whatever_signals_it_ignores(
+def test_a_request_to_stop_ends_it_even_if_it_ignores_signals(
     fake: Callable[..., AwsCli],
     stop: StopRequest,
     monkeypatch: pytest.MonkeyPatch,

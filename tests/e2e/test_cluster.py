@@ -276,7 +276,7 @@ def test_two_calls_that_follow_the_same_jobs_both_end(
 # What Slurm does
 
 
-def test_where_there_is_no_slurm_it_says_so(lab: Lab, tiny_run: Path, tmp_path: Path) -> None:
+def test_a_missing_slurm_is_reported(lab: Lab, tiny_run: Path, tmp_path: Path) -> None:
     result = lab.upload(tiny_run, "--executor", "slurm", env={"PATH": str(tmp_path)})
 
     assert (result.code, result.out, result.error_ids) == (78, "", ["slurm.not-installed"])
@@ -325,7 +325,7 @@ def test_after_a_failed_submission_no_jobs_are_reported(
     is_all_done(lab, tiny_run, server, cluster)
 
 
-def test_a_job_that_slurm_took_counts_whatever_sbatch_says(
+def test_a_job_that_slurm_accepted_counts_regardless_of_sbatch(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
     """And a controller that is away for a while costs nothing."""

@@ -27,7 +27,7 @@ def test_status_exits_with_1_and_says_why_after_a_failed_scan(lab: Lab, server: 
     assert [problem["key"] for problem in asked.json["problems"]] == ["s3://no-such-bucket"]
 
 
-def test_a_scan_beside_another_one_refreshes_page_and_metrics(
+def test_a_scan_beside_another_one_updates_page_and_metrics(
     lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path
 ) -> None:
     web, prom = tmp_path / "web", tmp_path / "s3sync.prom"

@@ -436,7 +436,7 @@ def test_a_folder_with_none_of_the_files_is_another_run(tmp_path: Path) -> None:
     assert identity.explain_difference(run, list_files(run), {}) == ""
 
 
-def test_objects_whose_etag_is_no_md5_are_compared_by_size_alone(tmp_path: Path) -> None:
+def test_objects_whose_etag_is_not_an_md5_are_compared_by_size_alone(tmp_path: Path) -> None:
     run = made(tmp_path, {**FILES, "Data/1.cbcl": b"two"})
     assert identity.explain_difference(run, list_files(run), proofs(FILES, "checksum")) == ""
 
@@ -527,7 +527,7 @@ def test_a_completed_run_or_one_of_another_user_may_vanish(place: Place, server:
     assert place.scan().code == 0
 
 
-def test_a_directory_that_is_not_mounted_is_no_run_that_is_gone(place: Place, server: S3Server, first: Path) -> None:
+def test_an_unmounted_directory_is_not_a_run_that_is_gone(place: Place, server: S3Server, first: Path) -> None:
     begin(place, first)
     log = log_of(place)
     device, inode, above = log["folder"]
@@ -538,9 +538,7 @@ def test_a_directory_that_is_not_mounted_is_no_run_that_is_gone(place: Place, se
 
 
 @pytest.mark.parametrize("what", ["a dangling link", "an empty mount point", "a directory that nobody can judge"])
-def test_a_begun_run_of_which_nobody_can_see_whether_it_is_gone_is_unreadable(
-    place: Place, server: S3Server, first: Path, what: str
-) -> None:
+def test_a_started_run_that_may_be_gone_is_unreadable(place: Place, server: S3Server, first: Path, what: str) -> None:
     begin(place, first)
     device, inode, above = log_of(place)["folder"]
     away = shutil.move(first, place.root / "away")

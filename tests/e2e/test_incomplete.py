@@ -320,7 +320,7 @@ def bad_run_info(run: Path) -> Path:
         (bad_run_info, "run.invalid-xml"),
     ],
 )
-def test_whatever_is_no_completed_run_is_refused(
+def test_anything_but_a_completed_run_is_refused(
     lab: Lab, server: S3Server, small_run: Path, spoil: Callable[[Path], Path], error_id: str
 ) -> None:
     result = lab.upload(spoil(small_run))

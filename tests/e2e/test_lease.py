@@ -188,7 +188,7 @@ def test_two_hosts_never_upload_a_run_at_once_and_one_follows_the_other(
 
 
 @pytest.mark.real
-def test_a_host_that_was_paused_finds_that_another_one_has_gone_on(
+def test_a_paused_host_finds_that_another_one_has_continued(
     lab: Lab, server: S3Server, tiny_run: Path, hosts: tuple[Host, Host]
 ) -> None:
     one, other = hosts

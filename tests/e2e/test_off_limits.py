@@ -78,7 +78,7 @@ def test_a_log_directory_inside_the_run_is_refused(lab: Lab, run: Path, place: s
         assert fact in result.err
 
 
-def test_a_log_directory_inside_a_folder_that_is_no_run_is_refused_too(lab: Lab, run: Path) -> None:
+def test_a_log_directory_inside_a_folder_that_is_not_a_run_is_refused_too(lab: Lab, run: Path) -> None:
     (run / "RunInfo.xml").unlink()
     argv = ("upload", "--local_path", str(run), "--bucket", BUCKET, "--skip_check", "--log_dir", str(run / "log"))
     refused = lab.run(*argv)

@@ -87,6 +87,6 @@ def test_profile_and_region_are_options_of_commands_that_reach_s3(
     assert identities(notes, BUCKET) == [expected("lab", "eu-west-2")]
 
 
-def test_a_region_that_is_none_is_refused(lab: Lab, tiny_run: Path) -> None:
+def test_an_invalid_region_is_refused(lab: Lab, tiny_run: Path) -> None:
     result = lab.upload(tiny_run, "--region", "Europe")
     assert (result.code, "is not an AWS region such as eu-west-2" in result.err) == (2, True)

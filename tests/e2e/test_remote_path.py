@@ -33,7 +33,7 @@ REMOTE_PATHS = [
 
 
 @pytest.mark.parametrize(("path", "why"), REMOTE_PATHS)
-def test_a_remote_path_that_is_no_path_in_the_bucket_is_refused(path: str, why: str) -> None:
+def test_a_remote_path_that_is_not_a_path_in_the_bucket_is_refused(path: str, why: str) -> None:
     with raises_error(UsageError, "usage.bad-remote-path") as raised:
         parse_destination("lab-runs", path)
     assert str(raised.value).startswith(f"--remote-path {why}")

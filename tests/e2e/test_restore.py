@@ -227,7 +227,9 @@ def test_hostile_names_come_back_exactly(lab: Lab, server: S3Server, tiny_run: P
         *("a\0b", "Analysis/a\0b/c", "odd/", "Data/odd/"),
     ],
 )
-def test_keys_that_are_no_paths_never_lead_out(lab: Lab, server: S3Server, tiny_run: Path, name: str) -> None:
+def test_keys_that_are_not_paths_never_lead_out_of_the_folder(
+    lab: Lab, server: S3Server, tiny_run: Path, name: str
+) -> None:
     assert lab.upload(tiny_run).code == 0
     shutil.rmtree(tiny_run)
     server.put(BUCKET, f"{tiny_run.name}/{name}", b"hostile")

@@ -48,7 +48,7 @@ def test_what_is_in_the_run_folder_stays(lab: Lab, server: S3Server, waiting: Pa
     assert [path.name for path in waiting.parent.iterdir()] == [waiting.name]
 
 
-def test_a_restore_that_failed_is_no_problem_after_its_end(lab: Lab, server: S3Server, waiting: Path) -> None:
+def test_a_restore_that_failed_is_not_a_problem_after_its_end(lab: Lab, server: S3Server, waiting: Path) -> None:
     server.thaw(BUCKET)
     server.add_fault(Fault("status", method="GET", operation="GetObject", status=500, code="InternalError", count=None))
     date_back(lab)

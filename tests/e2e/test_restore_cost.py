@@ -67,7 +67,7 @@ def test_the_cost_is_estimated_by_the_prices_of_the_config(lab: Lab, server: S3S
     assert "  cost: about 12.50 EUR with --tier Bulk " in impossible
 
 
-def test_without_prices_there_is_no_estimate_but_the_key_to_set(lab: Lab, gone: Path) -> None:
+def test_without_prices_the_key_to_set_is_named_instead_of_an_estimate(lab: Lab, gone: Path) -> None:
     argv = ("restore", gone.name, "--config", lab.config_for(gone), "--dry-run")
     assert "  cost: no estimate (set `prices` in the config, and give --config FILE)\n" in lab.run(*argv).out
     assert lab.run(*argv, "--json").json["cost_estimate"] is None

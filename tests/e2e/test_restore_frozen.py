@@ -317,7 +317,7 @@ def test_the_monitor_does_not_download_in_each_scan_what_cannot_be_verified(
     assert [*(lab.log_dir / "restores").glob("*.thaw.json"), *(lab.log_dir / "restores").glob("*.tried")] == []
 
 
-def test_a_thawed_file_for_which_another_one_is_in_the_way_is_not_forgotten(
+def test_a_thawed_file_is_not_forgotten_if_another_one_is_in_its_place(
     lab: Lab, server: S3Server, tiny_run: Path
 ) -> None:
     frozen = archived(lab, tiny_run, "GLACIER")

@@ -185,7 +185,7 @@ def test_no_secret_is_logged_or_printed(watched: Watched) -> None:
 
 
 @pytest.mark.xdist_group("watched")
-def test_all_that_a_scan_writes_is_for_its_user_alone(watched: Watched) -> None:
+def test_everything_that_a_scan_writes_is_private(watched: Watched) -> None:
     """With any umask: logs, the rotated one, journal, locks, state files; the temporary folder with its AWS config."""
     during = {(path, mode) for call in watched.calls for path, mode, _ in call.around if path != str(watched.site.tmp)}
     after = {(str(path), stat.S_IMODE(path.stat().st_mode)) for path in watched.site.log_dir.rglob("*")}
@@ -199,7 +199,7 @@ def test_all_that_a_scan_writes_is_for_its_user_alone(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022])
-def test_all_that_an_upload_writes_is_for_its_user_alone(
+def test_everything_that_an_upload_writes_is_private(
     lab: Lab, server: S3Server, folder: Path, fake_aws: FakeAws, umask: int
 ) -> None:
     result = lab.upload(folder, "--skip_check", "--aws_command", fake_aws(recorder(lab)), umask=umask)
@@ -473,7 +473,7 @@ def test_no_control_character_reaches_terminal_log_or_message(colourful: Site) -
     assert not any("\nforged" in text for text in (*slack, *runs, *pings))
 
 
-def test_json_stays_json_whatever_the_names(colourful: Site) -> None:
+def test_json_stays_json_regardless_of_the_names(colourful: Site) -> None:
     site, config = colourful, ("--config", str(colourful.config))
     evil = next(path for path in site.runs.iterdir() if path.name.startswith("evil"))
     more = ("--aws_command", json.loads(site.config.read_text())["aws_command"], "--bucket", BUCKET, "--json")

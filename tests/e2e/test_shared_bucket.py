@@ -110,7 +110,7 @@ def test_a_profile_that_asks_for_input_is_one_error(
     assert server.requests == []
 
 
-def test_an_interrupted_check_is_no_problem_of_the_machine(tmp_path: Path) -> None:
+def test_an_interrupted_check_is_not_a_problem_of_the_machine(tmp_path: Path) -> None:
     stop = StopRequest()
     stop.request(signal.SIGINT)
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}

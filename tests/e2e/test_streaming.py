@@ -181,7 +181,7 @@ def test_an_object_that_was_deleted_meanwhile_is_sent_again_at_the_end(
     assert lab.log(growing)["completed"] is True
 
 
-def test_a_file_that_changes_while_it_goes_up_is_no_failure_and_waits(
+def test_a_file_that_changes_while_it_goes_up_is_not_a_failure_and_waits(
     lab: Lab, server: S3Server, growing: Path, scan: Scan
 ) -> None:
     config = lab.config_for(growing, {"stream": True}, settle_minutes=0, max_cores=1)

@@ -392,7 +392,7 @@ def test_the_command_that_verify_advises_can_be_pasted(
         ("{run.parent.parent}/tmp", "give the run's own folder"),
     ],
 )
-def test_a_folder_that_is_no_run_is_refused_before_it_is_read(
+def test_a_folder_that_is_not_a_run_is_refused_before_it_is_read(
     place: str, advice: str, lab: Lab, server: S3Server, tiny_run: Path
 ) -> None:
     folder = place.format(run=tiny_run)

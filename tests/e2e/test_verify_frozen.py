@@ -55,7 +55,7 @@ def test_a_frozen_object_with_other_bytes_is_found(lab: Lab, server: S3Server, t
     assert (result.code, list(result.json["differing"])) == (1, ["Data/first.cbcl"])
 
 
-def test_frozen_objects_whose_etags_are_no_md5s_are_called_frozen(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+def test_frozen_objects_whose_etags_are_not_md5s_are_called_frozen(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     assert lab.upload(tiny_run, "--storage-class", "GLACIER").code == 0
     for stored in server.objects(BUCKET).values():
         stored.etag, stored.checksums = "0" * 32, {}

@@ -412,7 +412,7 @@ def test_row_29_hostile_names_arrive_exactly(lab: Lab, server: S3Server, small_r
 
 
 @pytest.mark.parametrize("name", [b"bad\xff", b"half a pair \xed\xa0\x80"], ids=["byte", "surrogate"])
-def test_row_29_hostile_names_that_are_no_utf8(
+def test_row_29_hostile_names_that_are_not_utf8(
     lab: Lab, server: S3Server, small_run: Path, quick_aws: FakeAws, name: bytes
 ) -> None:
     bad = Path(os.fsdecode(bytes(small_run) + b"/Data/" + name))

@@ -109,7 +109,7 @@ def test_row_02_503_forever(lab: Lab, server: S3Server, tiny_run: Path, quick_aw
     assert sent(server, SECOND) == 1
 
 
-def test_row_02_503_to_whatever_is_asked(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+def test_row_02_503_to_every_request(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     """The first question is asked four times, each twice by the CLI."""
     server.add_fault(Fault("status", method=None, count=None))
 

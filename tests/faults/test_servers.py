@@ -72,7 +72,7 @@ def puts(server: S3Server) -> int:
 
 @pytest.mark.parametrize("random_etags", [False, True])
 @pytest.mark.parametrize("opaque", ["multipart", "all"])
-def test_where_etags_are_no_md5s_files_are_sent_once_and_verified_by_size(
+def test_where_etags_are_not_md5s_files_are_sent_once_and_verified_by_size(
     lab: Lab, server: S3Server, run: Path, aws: tuple[str, str], opaque: str, random_etags: bool
 ) -> None:
     speak(server, opaque_etags=opaque, random_etags=random_etags, checksums="ignored")
@@ -125,7 +125,7 @@ def test_where_neither_etags_nor_checksums_say_anything_few_objects_are_requeste
     assert sorted(set(ways(lab, tiny_run).values())) == ["content", "size"]
 
 
-def test_verify_decides_where_etags_are_no_md5s(lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]) -> None:
+def test_verify_decides_where_etags_are_not_md5s(lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]) -> None:
     speak(server, opaque_etags="multipart", checksums="ignored")
     assert lab.upload(run, *aws).code == 0
 
@@ -137,7 +137,7 @@ def test_verify_decides_where_etags_are_no_md5s(lab: Lab, server: S3Server, run:
     assert (verified.json["differing"], verified.json["by_size_only"]) == ({}, [BIGGER])
 
 
-def test_other_bytes_are_found_on_a_server_whose_etags_are_no_md5s(
+def test_other_bytes_are_found_on_a_server_whose_etags_are_not_md5s(
     lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
 ) -> None:
     """The object that is read back has other bytes than the disk: that is no proof of anything."""
@@ -156,7 +156,7 @@ def test_other_bytes_are_found_on_a_server_whose_etags_are_no_md5s(
     assert server.objects(BUCKET)[f"{run.name}/{BIG}"].body == (run / BIG).read_bytes()
 
 
-def test_a_stale_object_is_no_proof_where_etags_are_no_md5s(
+def test_a_stale_object_is_no_proof_where_etags_are_not_md5s(
     lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
 ) -> None:
     """The CLI says that all went well, but what is there has been there before."""
@@ -373,7 +373,7 @@ def test_objects_of_another_number_of_parts_are_not_ours(
     assert completed.count(f"{run.name}/{BIGGER}") == 2
 
 
-def test_a_checksum_proves_files_whose_etags_are_no_md5s(
+def test_a_checksum_proves_files_whose_etags_are_not_md5s(
     lab: Lab, server: S3Server, run: Path, each_real_aws: str
 ) -> None:
     speak(server, opaque_etags="all")
@@ -711,7 +711,7 @@ def test_the_client_that_sends_decides_on_the_parts_of_the_largest_files() -> No
 # Empty objects for folders
 
 
-def test_empty_objects_for_folders_are_no_files(
+def test_empty_objects_for_folders_are_not_files(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]
 ) -> None:
     """The console, and gateways to file systems, put them there."""
@@ -725,7 +725,7 @@ def test_empty_objects_for_folders_are_no_files(
     assert (verified.code, verified.json["only_in_s3"]) == (0, [])
 
 
-def test_an_object_with_bytes_is_no_folder(lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]) -> None:
+def test_an_object_with_bytes_is_not_a_folder(lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str]) -> None:
     assert lab.upload(tiny_run, *aws).code == 0
     server.put(BUCKET, f"{tiny_run.name}/Data/", b"somebody's")
 
@@ -798,7 +798,7 @@ def begin(server: S3Server, key: str) -> None:
 
 
 @pytest.mark.parametrize("by_key", [False, True])
-def test_parts_that_a_killed_call_has_left_are_removed_whatever_the_server_lists(
+def test_parts_of_a_killed_call_are_removed_no_matter_what_the_server_lists(
     lab: Lab, server: S3Server, run: Path, aws: tuple[str, str], by_key: bool
 ) -> None:
     speak(server, uploads_by_key=by_key)
@@ -842,7 +842,7 @@ def test_parts_that_a_killed_call_has_left_are_removed_whatever_the_server_lists
         ("lab-runs.s3.dualstack.eu-central-1.amazonaws.com", "give only the bucket's name"),
     ],
 )
-def test_what_is_no_usual_bucket_is_refused_with_an_alternative(
+def test_special_kinds_of_buckets_are_refused_with_an_alternative(
     lab: Lab, tiny_run: Path, tmp_path: Path, bucket: str, alternative: str
 ) -> None:
     with raises_error(UsageError, "usage.unsupported-bucket", alternative):
@@ -931,7 +931,9 @@ def test_a_dry_run_says_how_long_checksums_will_be_asked_for(
     assert [each.json["checksum_seconds"] for each in (by_size, otherwise, by_receipts)] == [0, 0, 0]
 
 
-def test_a_bucket_that_does_not_say_how_it_encrypts_is_no_problem(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+def test_a_bucket_that_does_not_say_how_it_encrypts_is_not_a_problem(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
     server.encrypt_by_default(BUCKET, "aws:kms")
     denied = Fault("status", method="GET", operation="GetBucketEncryption", status=403, code="AccessDenied", count=None)
     server.add_fault(denied)

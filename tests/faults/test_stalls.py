@@ -74,7 +74,7 @@ def test_a_process_that_moves_no_bytes_for_too_long_is_reported() -> None:
     assert watch.stalled([1, 2]) == [1, 2]
 
 
-def test_a_process_number_that_is_used_again_begins_anew() -> None:
+def test_a_process_id_that_is_used_again_starts_from_zero() -> None:
     clock = Clockwork()
     watch = clock.watch(10)
     watch.stalled([1])
@@ -106,7 +106,7 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout.readline() == "ok\n"
 
 
-def test_reading_a_file_is_movement_and_waiting_is_none(tmp_path: Path) -> None:
+def test_reading_a_file_counts_as_movement_and_waiting_does_not(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 1000)
     with child("") as process:
         before = take_io_snapshot(process.pid)
@@ -332,7 +332,7 @@ def test_an_orderly_end_owes_nothing(lab: Lab, server: S3Server, run: Path) -> N
     assert lab.log(run)["parts_since"] == ""
 
 
-def test_a_signal_leaves_no_parts_even_if_the_child_has_to_be_killed(lab: Lab, server: S3Server, run: Path) -> None:
+def test_a_signal_leaves_no_parts_even_if_the_child_must_be_killed(lab: Lab, server: S3Server, run: Path) -> None:
     """S3 does not answer the part, so that the CLI waits for it instead of aborting."""
     lab.set_delays(signal_grace=IMPATIENT)
     server.add_fault(Fault("hang", operation="UploadPart", count=None))

@@ -641,7 +641,7 @@ class Bytes:
     returncode=st.sampled_from([0, 0, 0, 1, 254, -9]),
     errors=st.lists(st.sampled_from(COMPLAINTS), max_size=2),
 )
-def test_whatever_aws_prints_of_objects_is_seen_or_an_aws_error(
+def test_any_output_of_aws_about_objects_is_parsed_or_an_aws_error(
     asked: tuple[Readback, bytes], returncode: int, errors: list[str]
 ) -> None:
     mode, stdout = asked
@@ -674,9 +674,7 @@ UPLOAD = ("RUN/Data/a", "id", "2026-11-23T01:02:03.000Z")
 @example(stdout=b'[["RUN/Data/a", "id", "0001-01-01T00:00:00+14:00"]]', returncode=0, since="")
 @example(stdout=b'[["RUN/Data/a", "id", "9999-12-31T23:59:59+00:00"]]', returncode=0, since="0001-01-01T00:00:00+00:00")
 @example(stdout=b"7", returncode=0, since="")
-def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
-    stdout: bytes, returncode: int, since: str
-) -> None:
+def test_with_any_output_of_aws_only_our_uploads_are_aborted(stdout: bytes, returncode: int, since: str) -> None:
     aws = Printing(stdout, returncode, ("An error occurred (AccessDenied): \\x1b",))
     uploads = multipart.IncompleteUploads(RemoteFolder(cast("AwsCli", aws), BucketRef("lab-runs"), "RUN/"))
     swept = uploads.abort({"RUN/Data/a"}, since)
@@ -688,7 +686,7 @@ def test_whatever_aws_prints_of_leftover_uploads_only_ours_are_aborted(
 
 @fuzz
 @given(BYTES | json_texts.map(encoded))
-def test_whatever_aws_prints_is_json_or_an_aws_error(stdout: bytes) -> None:
+def test_any_output_of_aws_is_json_or_an_aws_error(stdout: bytes) -> None:
     tried(lambda: AwsResult(("s3api", "x"), 0, stdout, ()).json(), AwsError)
 
 

@@ -52,7 +52,7 @@ def test_a_pattern_matches_as_the_standard_library_does(pieces: list[tuple[str, 
 
 
 @pytest.mark.parametrize("source", ["(", "*", r"\q", "(?P<n>a", "a{2,1}", "(?V1)a", r"\p{L}", "(?|a)"])
-def test_what_is_no_pattern_for_the_standard_library_is_none_here(source: str) -> None:
+def test_a_pattern_that_the_standard_library_rejects_is_rejected(source: str) -> None:
     with pytest.raises(ValueError, match="at position"):
         Pattern(source)
 

@@ -251,7 +251,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_name_of_a_file_is_no_cause(name: str) -> None:
+def test_the_name_of_a_file_is_not_a_cause(name: str) -> None:
     for said in (operation("InternalError", "wait"), "Something else"):
         line = f"upload failed: ../work/batch-000001/{name} to s3://lab-runs/RUN/{name} {said}"
         assert (fatal_cause([line]), unreachable_cause([line]), transient_cause([line])) == (
@@ -265,7 +265,7 @@ def test_the_name_of_a_file_is_no_cause(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_other_lines_with_names_are_no_cause(name: str) -> None:
+def test_other_lines_with_names_are_not_causes(name: str) -> None:
     lines = [
         f"warning: Skipping file /runs/{name}. File does not exist.",
         f"upload: {name} to s3://lab-runs/{name}",
@@ -279,7 +279,7 @@ def test_other_lines_with_names_are_no_cause(name: str) -> None:
 
 
 @pytest.mark.parametrize("bucket", ["accessdenied", "Forbidden", "NoSuchKey", "(404)", "SlowDown"])
-def test_the_name_of_a_bucket_or_key_in_a_url_is_no_answer_of_s3(bucket: str) -> None:
+def test_the_name_of_a_bucket_or_key_in_a_url_is_not_an_answer_of_s3(bucket: str) -> None:
     said = f'Could not connect to the endpoint URL: "https://{bucket}.s3.amazonaws.com/RUN/{bucket}%20Not Found"'
     assert (fatal_cause([said]), diagnosis.error_codes([said])) == (None, set())
     assert parse_head(AwsResult(("s3api", "head-object"), 255, b"", (said,))) == objects.Unknown(said)
@@ -323,7 +323,7 @@ def test_no_way_to_s3(text: str, is_so: bool) -> None:
         assert (unreachable_cause(["", before + text]) is not None) is is_so
 
 
-def test_no_complaint_is_no_cause() -> None:
+def test_no_complaint_is_not_a_cause() -> None:
     assert (fatal_cause([]), unreachable_cause([])) == (None, None)
 
 

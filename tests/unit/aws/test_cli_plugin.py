@@ -200,7 +200,7 @@ def test_copies_of_the_first_request_are_the_requests_of_the_cli(
         ({}, {"ContentMD5": "1B2M2Y8AsgTpgAmY7PhCfg==", "ChecksumCRC32": "AAAAAA=="}, "checksum"),
     ],
 )
-def test_a_request_that_is_not_the_same_for_all_files_is_no_template(
+def test_a_request_that_is_not_the_same_for_all_files_is_not_a_template(
     config: dict[str, Any], params: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     s3 = S3(**config)
@@ -230,7 +230,7 @@ def test_a_request_that_is_not_the_same_for_all_files_is_no_template(
         ("x-amz-checksum-xxhash64", b"AAAAAAAAAAA="),
     ],
 )
-def test_a_request_of_another_kind_is_no_template(header: str, value: bytes, tmp_path: Path) -> None:
+def test_a_request_of_another_kind_is_not_a_template(header: str, value: bytes, tmp_path: Path) -> None:
     s3 = S3()
     with body_of(b"", tmp_path / "first") as body:
         first = {"Bucket": "lab-runs", "Key": "k", "Body": body}
@@ -566,7 +566,7 @@ def test_a_slow_reader_gets_all_receipts_later() -> None:
     assert len(sizes) > 2000
 
 
-def test_a_closed_pipe_is_no_problem() -> None:
+def test_a_closed_pipe_is_not_a_problem() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     client = Client(Answers(), Receipts({RECEIPTS_VARIABLE: str(writer)}), None)

@@ -119,7 +119,7 @@ def test_the_cli_sends_the_first_file_and_takes_the_results_of_the_others(files:
     assert [type(result) for result in reported].count(QueuedResult) == 2
 
 
-def test_the_request_for_the_first_small_file_is_the_cli_s_own_whatever_was_sent_before(files: Files) -> None:
+def test_the_first_small_file_is_always_sent_by_the_cli(files: Files) -> None:
     """Else it could not become the template: a larger file would send it, and each small one would be the first."""
     manager, client = Manager(), Client("RUN/b")
     with SmallUploads(manager, client) as uploads:

@@ -97,7 +97,7 @@ def test_verdicts_on_objects_encrypted_with_kms(crc32: str, verdict: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha1", "crc32c", "crc64nvme"])
-def test_a_matching_checksum_is_proof_whatever_the_etag(name: str) -> None:
+def test_a_matching_checksum_is_proof_regardless_of_the_etag(name: str) -> None:
     for value in (f"{name}==", f"{name}==-2"):
         seen = RemoteObject(5, OTHER, sums=((name, value),))
         assert verify_object(FILE, seen, MD5, Bytes()) == Proof.of(FILE, OTHER, "checksum")
@@ -106,7 +106,7 @@ def test_a_matching_checksum_is_proof_whatever_the_etag(name: str) -> None:
     assert verify_object(FILE, RemoteObject(5, OTHER, CRC), MD5, Bytes()) == Proof.of(FILE, OTHER, "checksum")
 
 
-def test_where_etags_are_md5s_another_one_is_a_mismatch_whatever_the_checksum() -> None:
+def test_where_etags_are_md5s_another_one_is_a_mismatch_regardless_of_the_checksum() -> None:
     seen = RemoteObject(5, OTHER, CRC)
     verdict = verify_object(FILE, seen, MD5, Bytes(readable=False), are_md5s=lambda kind: kind == "single")
     assert verdict == f"S3 has other bytes: ETag {OTHER}, not {MD5}"
@@ -248,7 +248,7 @@ def test_the_cheaper_way_is_taken_unless_one_is_forced(
     assert seen == {name: there(name, listed="list-objects-v2" in operations) for name in wanted}
 
 
-def test_two_files_with_the_whole_run_between_them_are_looked_at_one_by_one() -> None:
+def test_two_files_with_the_whole_run_between_them_are_headed_one_by_one() -> None:
     names = [f"f{number:06}" for number in range(20_000)]
     aws = FakeAws(*(key_of(name) for name in names))
     reader = reader_of(aws, "auto", names)
@@ -356,7 +356,7 @@ def test_a_closer_look_is_had_at_a_few_only() -> None:
 
 
 @pytest.mark.parametrize("encrypted", [0, 3])
-def test_a_closer_look_is_had_at_all_where_etags_are_no_md5s(encrypted: int) -> None:
+def test_all_files_are_headed_where_etags_are_not_md5s(encrypted: int) -> None:
     def answer(argv: Argv) -> AwsResult | None:
         return printed(argv, [1, OTHER, "aws:kms", None, CRC]) if option(argv, "key") == ALL[encrypted] else None
 
@@ -401,7 +401,7 @@ def test_a_second_page_that_fails_leaves_all_of_it_unknown(monkeypatch: pytest.M
     assert set(seen.values()) == {Unknown(SLOW_DOWN, listed=True)}
 
 
-def test_a_listing_that_was_ended_proves_nothing_whatever_its_exit_code() -> None:
+def test_a_killed_listing_proves_nothing_regardless_of_its_exit_code() -> None:
     ended = AwsResult((), 0, b"", (), killed_reason="moved no bytes for 10 min")
     aws = FakeAws(*ALL, answer=lambda argv: ended if argv[1] == "list-objects-v2" else None)
     unknown = Unknown("aws moved no bytes for 10 min, so it was ended", listed=True)
@@ -410,7 +410,7 @@ def test_a_listing_that_was_ended_proves_nothing_whatever_its_exit_code() -> Non
         reader_of(aws).list_run()
 
 
-def test_a_head_that_was_ended_proves_nothing_whatever_its_exit_code() -> None:
+def test_a_killed_head_proves_nothing_regardless_of_its_exit_code() -> None:
     ended = AwsResult((), 0, b'[7, "e", null, null, null]', (), killed_reason="was interrupted")
     [seen] = reader_of(FakeAws(answer=lambda argv: ended), "head-object").get_many(files_of("a")).values()
     assert seen == Unknown("aws was interrupted, so it was ended")
@@ -472,7 +472,7 @@ def test_what_cannot_pass_by_itself_is_an_error(error: str, error_id: str) -> No
         ('Could not connect to the endpoint URL: "http://x/"', "s3.unreachable", "AWS_ENDPOINT_URL"),
     ],
 )
-def test_the_first_word_with_s3_has_to_succeed(error: str, error_id: str, fact: str) -> None:
+def test_the_first_request_to_s3_must_succeed(error: str, error_id: str, fact: str) -> None:
     with raises_error(AwsError, error_id, " s3://lab-runs ", fact):
         reader_of(FakeAws(answer=failing(error))).list_run()
 
@@ -528,7 +528,7 @@ def test_what_head_object_says(ended: AwsResult, seen: Any) -> None:
         assert found == seen
 
 
-def test_what_has_neither_etag_nor_time_is_no_object_of_s3() -> None:
+def test_an_object_needs_an_etag_and_a_time() -> None:
     page = AwsResult((), 0, b"[7, null, null, null, null, null]", ())
     with raises_error(AwsError, "s3.unreachable"):
         reader_of(FakeAws(answer=lambda argv: page), "head-object").get_many(files_of("a"))
@@ -599,7 +599,7 @@ def test_no_way_of_asking_calls_a_missing_object_present() -> None:
         (RemoteObject(5, MD5, modified=0), False),
     ],
 )
-def test_an_object_that_is_as_it_was_at_first_is_not_what_was_sent(now: RemoteObject, is_new: bool) -> None:
+def test_an_unchanged_object_was_not_sent_by_this_call(now: RemoteObject, is_new: bool) -> None:
     def answer(argv: Argv) -> AwsResult | None:
         return printed(argv, [[key_of("a"), 5, f'"{MD5}"', "1970-01-01T00:01:40+00:00"]])
 

@@ -78,7 +78,7 @@ def test_the_events_of_the_protocol(fields: dict[str, object], receipt: Receipt)
         json.dumps(PUT).encode()[:-1],
     ],
 )
-def test_anything_else_is_no_receipt(line: bytes) -> None:
+def test_anything_else_is_not_a_receipt(line: bytes) -> None:
     assert parse_receipt(line) is None
 
 
@@ -180,5 +180,5 @@ def test_a_receipt_comes_first_though_its_file_is_sent_while_receipts_are_read()
 
 
 @pytest.mark.parametrize("rest", ["", "os.close(fd)", "os.write(fd, b'x' * 100_000)", "os.write(fd, b'{')"])
-def test_a_process_ends_as_usual_whatever_it_does_with_the_pipe(tmp_path: Path, rest: str) -> None:
+def test_a_process_ends_as_usual_no_matter_how_it_uses_the_pipe(tmp_path: Path, rest: str) -> None:
     assert events_of(tmp_path, f"{rest}\nprint('end')") == ["end"]

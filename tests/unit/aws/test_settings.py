@@ -338,7 +338,7 @@ except AwsError as error:
 """
 
 
-def test_a_config_in_a_folder_that_may_not_be_looked_into_is_an_empty_one(home: Home) -> None:
+def test_a_config_in_an_inaccessible_folder_counts_as_empty(home: Home) -> None:
     """As for the CLI."""
     closed = home.copy.parent / "closed"
     closed.mkdir()
@@ -389,7 +389,7 @@ def test_without_a_variable_the_config_is_in_the_home(home: Home, monkeypatch: p
     assert parsed(home.copy)["profiles"] == {"default": {"s3": PINNED}, "lab": {"s3": PINNED}}
 
 
-def test_an_empty_variable_is_no_config(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_not_a_config(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both versions of the CLI read nothing then, not the file in the home."""
     monkeypatch.setenv("HOME", str(home.config.parent))
     (home.config.parent / ".aws").mkdir()
@@ -657,7 +657,7 @@ def test_all_secrets_of_a_line_are_redacted() -> None:
     assert redact("AKIA1234-and-more", secrets_of(longer)) == "[redacted]", "the longest first"
 
 
-def test_credentials_of_the_users_files_are_redacted_whatever_their_profile(tmp_path: Path) -> None:
+def test_credentials_of_the_users_files_are_redacted_regardless_of_their_profile(tmp_path: Path) -> None:
     """Also as URLs spell them, and where a file cannot be read."""
     config, credentials = tmp_path / "config", tmp_path / "credentials"
     config.write_text("[profile a]\naws_secret_access_key = in/config+file=\nregion = eu-west-2\n")

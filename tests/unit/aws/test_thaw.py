@@ -126,7 +126,7 @@ def test_what_keeps_an_object_from_being_restored(
     assert server.changed == []
 
 
-def test_a_thawed_copy_can_be_read_and_has_to_be_thawed_again_when_it_expires() -> None:
+def test_a_thawed_copy_can_be_read_and_must_be_thawed_again_when_it_expires() -> None:
     assert Server({"missing restore-object": "AccessDenied"}, thawed=True).obstacles("GLACIER") == [True]
     assert Server({"get-object": "AccessDenied"}, thawed=True).obstacles("GLACIER") == [False]
     assert Server({}, thawed=True).obstacles("GLACIER") == []

@@ -61,7 +61,7 @@ def nothing() -> None:
     """Nobody asks for the end."""
 
 
-def test_all_that_was_verified_goes_and_the_folders_with_it(run: Path) -> None:
+def test_all_verified_files_are_deleted_with_their_folders(run: Path) -> None:
     (run / "empty" / "in it").mkdir(parents=True)
     result = DeletionResult()
 
@@ -166,7 +166,7 @@ PATHS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(verified=PATHS, known=PATHS, strangers=PATHS, links=PATHS)
-def test_whatever_there_is_only_what_was_verified_goes(
+def test_only_verified_files_are_deleted(
     verified: list[str], known: list[str], strangers: list[str], links: list[str]
 ) -> None:
     with TemporaryDirectory() as folder:

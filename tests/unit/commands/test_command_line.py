@@ -144,7 +144,7 @@ def test_a_run_or_place_that_cannot_be_meant(folder: Path, argv: list[str], id_:
     assert said in str(refused.value)
 
 
-def test_a_part_of_a_run_is_not_taken_for_one(folder: Path) -> None:
+def test_a_part_of_a_run_is_not_taken_for_a_run(folder: Path) -> None:
     for whole in ("RUN", "RUN/Analysis/1", str(folder)):
         run_argument.require_not_inside_run(whole)
     with raises_error(RunError, "usage.part-of-run", "RUN/Data ", f" {folder}/RUN "):

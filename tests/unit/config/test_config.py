@@ -597,7 +597,7 @@ def test_a_file_that_may_not_be_read(write: Write) -> None:
         ("a: 1\n# caf\u2028\n".encode(), "config.line-separator", ":2:1: "),
     ],
 )
-def test_bytes_that_are_no_text(write: Write, content: bytes, expected: str, place: str) -> None:
+def test_bytes_that_are_not_text(write: Write, content: bytes, expected: str, place: str) -> None:
     for name in ("c.yaml", "c.json"):
         id_, text = refusal(write(content, name))
         assert (id_, text[: len(name) + len(place)]) == (expected, name + place)

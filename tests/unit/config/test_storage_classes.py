@@ -39,7 +39,7 @@ def test_patterns_and_classes_keep_their_order(tmp_path: Path) -> None:
     assert [each.storage_class for each in entry.storages] == ["STANDARD_IA", "DEEP_ARCHIVE", "STANDARD", "GLACIER"]
 
 
-def test_without_the_key_all_is_as_before(tmp_path: Path) -> None:
+def test_without_the_key_nothing_changes(tmp_path: Path) -> None:
     (entry,) = load(tmp_path, "").monitor
     assert (entry.class_rules, entry.storages) == ((), (Storage(),))
 

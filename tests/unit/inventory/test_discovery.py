@@ -113,7 +113,7 @@ def test_a_run_whose_run_info_cannot_be_accessed_is_unreadable(
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR], ids=errno.errorcode.get)
-def test_a_folder_without_run_info_is_no_run(
+def test_a_folder_without_run_info_is_not_a_run(
     config: Config, watched: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     failing_with(monkeypatch, number, tiny_run(watched) / "RunInfo.xml")
@@ -214,7 +214,7 @@ SYSTEM_FOLDERS = (
 
 
 @pytest.mark.parametrize("name", SYSTEM_FOLDERS)
-def test_folders_of_file_systems_and_desktops_are_no_runs_even_unreadable(
+def test_folders_of_file_systems_and_desktops_are_not_runs_even_unreadable(
     config: Config, watched: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (watched / name).mkdir()
@@ -396,7 +396,7 @@ def test_a_directory_whose_runs_were_all_cleaned_up_is_normal(config: Config, wa
     assert scan(config) == []
 
 
-def test_runs_that_were_moved_to_another_file_system_are_no_problem(
+def test_runs_that_were_moved_to_another_file_system_are_not_problems(
     config: Config, watched: Path, mounted: Mounted
 ) -> None:
     tiny_run(watched)

@@ -29,7 +29,7 @@ def test_what_was_not_shared_out_yet_is_used(caplog: pytest.LogCaptureFixture) -
     assert "max_bandwidth, max_cores" in record.message
 
 
-def test_nothing_is_used_with_another_log_directory(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_edited_log_directory_waits_for_the_next_scan(caplog: pytest.LogCaptureFixture) -> None:
     before = config()
     follower = ConfigFollower(before, lambda: config(max_age=5, log_dir="/elsewhere"))
     assert (follower.latest(), follower.latest()) == (before, before)

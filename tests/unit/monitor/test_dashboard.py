@@ -295,7 +295,7 @@ def test_last_scan_is_what_was_written_or_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [5.0], [1.0, 1.0], [0.001, 1e15], [float(n) for n in range(40)]])
-def test_every_bar_lies_in_the_chart_whatever_the_values(values: list[float]) -> None:
+def test_every_bar_lies_in_the_chart_regardless_of_the_values(values: list[float]) -> None:
     bars = [charts.Bar(f"<{n}>", value, f"& {value}") for n, value in enumerate(values)]
     drawn = list(ET.fromstring(charts.bars("t<", "s&", bars, human_bytes)).iter("rect"))
     for bar in drawn:

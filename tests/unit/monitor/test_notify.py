@@ -75,7 +75,7 @@ def test_a_name_server_that_does_not_answer(
         f"https://127.0.0.1:99999/{SECRET}",
     ],
 )
-def test_what_is_no_web_address(url: str, memory: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_a_web_address(url: str, memory: Path, caplog: pytest.LogCaptureFixture) -> None:
     notifier = Notifier(Channels(slack_log=url, slack_alert=url, webhook=url, ping=url), memory.parent)
     notifier.ping_start()
     notifier.notify(Update((UPLOADED_1,), (FAILED_1,)))

@@ -28,7 +28,7 @@ from s3sync.transfer.restore import run
         (KeyError("a bug"), "internal.unexpected-error"),
     ],
 )
-def test_whatever_goes_wrong_with_a_restore_the_scan_reports_its_uploads(
+def test_a_scan_reports_its_uploads_even_if_a_restore_fails(
     monkeypatch: pytest.MonkeyPatch, error: Exception, id_: str, tmp_path: Path
 ) -> None:
     to = Destination("lab-runs", "")

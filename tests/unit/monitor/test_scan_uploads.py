@@ -87,7 +87,7 @@ def upload_with(monkeypatch: pytest.MonkeyPatch, work: Callable[[str, StopReques
     monkeypatch.setattr(coordinator, "run_upload", run_upload)
 
 
-def test_a_look_that_fails_loses_no_run_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_search_loses_no_waiting_run(monkeypatch: pytest.MonkeyPatch) -> None:
     has_looked, done = threading.Event(), []
 
     def upload(key: str, _stop: StopRequest) -> None:
@@ -179,7 +179,7 @@ def test_a_signal_counts_although_an_upload_has_lost_its_lock_meanwhile(monkeypa
 
 
 @pytest.mark.parametrize(("id_", "problems"), [("lock.taken-over", []), ("lock.not-renewed", ["lock.not-renewed"])])
-def test_a_run_whose_lock_was_lost_to_nobody_is_a_problem(
+def test_a_lost_lock_that_no_host_has_taken_over_is_a_problem(
     monkeypatch: pytest.MonkeyPatch, id_: str, problems: list[str]
 ) -> None:
     def upload(_key: str, _own: StopRequest) -> None:
@@ -192,7 +192,7 @@ def test_a_run_whose_lock_was_lost_to_nobody_is_a_problem(
     assert result.uploading_elsewhere == (set() if problems else {"A"})
 
 
-def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_look(
+def test_unreadable_work_folders_of_slurm_remain_a_problem_after_a_search(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def unreadable(_log_dir: Path) -> frozenset[str]:

@@ -115,14 +115,14 @@ def test_a_bug_is_a_problem_with_a_traceback_in_the_log(caplog: pytest.LogCaptur
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "internal.no-space"),
     ],
 )
-def test_what_is_the_machines_fault_is_no_bug(error: Exception, id_: str) -> None:
+def test_an_error_of_the_machine_is_not_a_bug(error: Exception, id_: str) -> None:
     result, tried = scan(raising(error), A, B)
     (problem,) = result.problems
     assert (problem.key, problem.kind, problem.id, tried) == (A.key, "run", id_, ["A", "B"])
     assert "report it" not in problem.text
 
 
-def test_a_run_that_another_process_uploads_is_no_problem() -> None:
+def test_a_run_that_another_process_uploads_is_not_a_problem() -> None:
     result, _ = scan(raising(BusyError("in use", id="lock.busy")), A, B)
     assert (result.problems, result.uploading_elsewhere, result.ok) == ([], {A.key}, True)
 

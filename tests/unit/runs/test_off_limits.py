@@ -50,7 +50,7 @@ def test_a_place_in_a_watched_folder_is_recognized(run: Path) -> None:
     assert find_enclosing_folder(run.parent / "not-there-yet", ["/nowhere"]) == ""
 
 
-def test_a_place_beside_a_run_is_none_in_it(run: Path) -> None:
+def test_a_place_beside_a_run_is_not_inside_it(run: Path) -> None:
     for name in (f"{run.name}2", f"{run.name}.log", "log"):
         assert find_enclosing_folder(run.parent / name, [run]) == ""
     assert find_enclosing_folder(run / ".." / "log", [run]) == ""
@@ -147,7 +147,7 @@ def test_a_tmpdir_in_the_run_is_refused_before_anything_is_written(
 # What an old version left in a run
 
 
-def test_files_that_s3sync_made_are_no_files_of_a_run(run: Path) -> None:
+def test_files_that_s3sync_made_do_not_belong_to_a_run(run: Path) -> None:
     before = list_files(open_run(run))
     everything = leave_our_files(run)
     listing = list_files(open_run(run))

@@ -87,7 +87,7 @@ def test_a_run_that_lacks_base_calls_settles_while_they_may_arrive_and_is_held_a
     assert check(run, terms=Requirements(require_whole=False)).state == "complete"
 
 
-def test_every_file_that_arrives_starts_the_quiet_time_anew(run: Run) -> None:
+def test_every_file_that_arrives_starts_the_quiet_time_again(run: Run) -> None:
     base_calls(run)[-1].unlink()
     os.utime(run.path / "InterOp" / "TileMetricsOut.bin", (time.time() + 2 * HOUR,) * 2)
     assert check(run, HOUR + 60).state == "incomplete", "the clock of an instrument may be wrong: ctimes count"
@@ -186,7 +186,7 @@ def test_what_people_do_to_a_run_does_not_hold_it_back(run: Run) -> None:
     assert check(run).state == "complete"
 
 
-def test_markers_first_and_nothing_else_yet_is_no_complete_run(tmp_path: Path) -> None:
+def test_a_run_with_only_its_markers_is_not_complete(tmp_path: Path) -> None:
     whole = simulated(tmp_path / "instrument")
     run = replace(whole, path=tmp_path / whole.run_id)
     run.path.mkdir()
@@ -197,7 +197,7 @@ def test_markers_first_and_nothing_else_yet_is_no_complete_run(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("change", ["<RunInfo><Run><Instrument>LH00130</Instrument></Run></RunInfo>", "layout"])
-def test_a_layout_that_nobody_knows_waits_for_the_quiet_time(run: Run, change: str) -> None:
+def test_an_unknown_layout_waits_for_the_quiet_time(run: Run, change: str) -> None:
     info = run.path / "RunInfo.xml"
     text = re.sub("(?s)<FlowcellLayout.*</FlowcellLayout>", "", info.read_text()) if change == "layout" else change
     info.write_text(text)
@@ -311,7 +311,7 @@ def manifest(run: Run, *lines: str) -> None:
     os.utime(run.path / "CopyComplete.txt")
 
 
-def test_a_file_that_the_manifest_names_has_to_be_there(run: Run) -> None:
+def test_a_file_that_the_manifest_names_must_be_there(run: Run) -> None:
     manifest(run, "RunInfo.xml\t00000000", "Logs/gone.log\t00000000")
     assert "1 file missing that Manifest.tsv lists, the first is Logs/gone.log (may still" in check(run).reason
     assert [check(run, after).state for after in (0, HOUR + 1)] == ["settling", "incomplete"]
@@ -385,7 +385,7 @@ def test_an_instrument_is_known_by_its_id_or_by_what_its_parameters_call_it(
     assert (found.name if found else None) == family
 
 
-def test_the_suffix_alone_is_no_instrument() -> None:
+def test_the_suffix_alone_is_not_an_instrument() -> None:
     assert find_family("_RUO") is None
     assert find_family("NDX550123_RUO_2") is None
 

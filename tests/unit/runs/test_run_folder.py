@@ -185,7 +185,7 @@ def test_version_is_found_in_the_other_run_parameters_if_one_is_broken(tmp_path:
     assert judge_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt is there")
 
 
-def test_absurd_version_is_no_version(tmp_path: Path) -> None:
+def test_absurd_version_is_not_a_version(tmp_path: Path) -> None:
     absurd = f"<R><MCSVersion>{'9' * 5000}</MCSVersion></R>"
     run = make_run(tmp_path / "run", "M00146", RunParameters_xml=absurd)
     assert "must stay unchanged" in judge_rta_only(run).reason
@@ -702,7 +702,7 @@ def test_a_second_stat_sees_the_file_as_it_is_now(tmp_path: Path, stat: Stat) ->
     "name",
     ["gone", "Data", "pipe", "out", "dangling", "Data/../../outside", "way_out/secret", "Data/way_out/secret"],
 )
-def test_a_second_stat_of_what_is_no_file_of_the_run_any_more(tmp_path: Path, stat: Stat, name: str) -> None:
+def test_restat_of_a_path_that_is_no_longer_a_file_of_the_run(tmp_path: Path, stat: Stat, name: str) -> None:
     run = tmp_path / "run"
     (run / "Data").mkdir(parents=True)
     os.mkfifo(run / "pipe")

@@ -152,7 +152,7 @@ def test_takes_names_where_they_are_given(rows: tuple[str, ...], expected: list[
     assert list(read_samples(data(*rows).encode())) == [Sample(*each) for each in expected]
 
 
-def test_a_comment_below_the_headers_is_no_sample() -> None:
+def test_a_comment_below_the_headers_is_not_a_sample() -> None:
     """One that has more than one cell may be a sample: it is said, not overlooked."""
     rows = '# pool 2,,\nS1,one,A\n"# that\'s all"\n#S2,two,C\n'
     samples = read_samples(f"[Data]\nSample_ID,Sample_Name,index\n{rows}".encode())

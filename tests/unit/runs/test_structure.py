@@ -100,7 +100,7 @@ def test_a_file_without_a_byte_is_not_there_yet(tmp_path: Path, paths: Paths) ->
     assert f"1 empty base-call file, the first is {BASE_CALLS}{begun}" in found.summary
 
 
-def test_what_is_missing_is_said_by_lane_read_and_cycle(tmp_path: Path) -> None:
+def test_missing_files_are_described_by_lane_read_and_cycle(tmp_path: Path) -> None:
     lost = {"L002/C8.1/L002_1.cbcl", "L002/C7.1/L002_1.cbcl", "L002/C2.1/L002_2.cbcl", "L001/C16.1/L001_2.cbcl"}
     found = check(tmp_path, set(cbcl()) - lost)
     assert found.summary == (
@@ -154,7 +154,7 @@ def test_files_with_less_than_half_the_bytes_of_the_others_are_short(tmp_path: P
     assert structure.check(flow_cell, compressed).suspects == (), "nobody knows how well it can be compressed"
 
 
-def test_temporary_names_of_copying_tools_are_no_base_calls(tmp_path: Path) -> None:
+def test_temporary_names_of_copying_tools_are_not_base_calls(tmp_path: Path) -> None:
     last = cbcl()[-1]
     for name in (
         *(".L002_2.cbcl.Xa12Bc", "L002_2.cbcl.filepart", "L002_2.cbcl.part", "L002_2.cbcl.tmp"),

@@ -113,7 +113,7 @@ def test_what_this_program_chooses_itself_is_refused(options: str) -> None:
 
 
 @pytest.mark.parametrize("options", ["-x a", "-xa", "--exclude a", "--exclude=a", "--exclude=b --mem=1G -x a"])
-def test_nodes_to_avoid_come_to_those_that_the_user_keeps_off(options: str) -> None:
+def test_nodes_to_avoid_are_added_to_those_that_the_user_excludes(options: str) -> None:
     requested = SlurmOptions(options=parse_options(options))
 
     assert requested.sbatch_options()[1:] == requested.options
@@ -131,7 +131,7 @@ def test_an_upload_that_an_older_version_submitted_is_read(tmp_path: Path) -> No
     assert spec_from_json(facts).handover.verified == FileTotals(2, 5)
 
 
-def test_what_is_handed_over_comes_back_as_it_was_whatever_the_names(folder: WorkFolder, tmp_path: Path) -> None:
+def test_a_handover_survives_the_round_trip_with_any_names(folder: WorkFolder, tmp_path: Path) -> None:
     names = [*HOSTILE_NAMES, os.fsdecode(b"\xff\xfe")]
     files = [LocalFile(name, number, -number) for number, name in enumerate(names)]
     half = len(files) // 2
@@ -181,7 +181,7 @@ def test_each_start_of_a_task_has_its_own_journal_and_a_torn_line_costs_that_lin
 
 @given(ANYTHING)
 @settings(max_examples=50, deadline=None)
-def test_arbitrary_content_of_job_files_is_no_result_and_no_progress(content: bytes) -> None:
+def test_arbitrary_content_of_job_files_is_not_a_result_and_no_progress(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as where:
         folder = WorkFolder(Path(where) / "work")
         folder.create(spec_of(Path(where)), "")
@@ -205,7 +205,7 @@ def test_arbitrary_content_of_coordinator_files_is_an_error_that_says_what_to_do
             folder.spec()
 
 
-def test_a_task_reads_its_own_plan_alone_and_nobody_reads_plans_to_count_them(folder: WorkFolder) -> None:
+def test_a_task_reads_only_its_own_plan_and_counting_reads_none(folder: WorkFolder) -> None:
     """With a million files, each look at the status would parse them all."""
     folder.write_plan(1, [(file,) for file in files_of(1, 2, 3)])
     for number in (0, 2):

@@ -88,7 +88,7 @@ def test_its_files_are_private(numbers: LeaseFiles) -> None:
 
 
 @pytest.mark.parametrize("moment", [0, FAR_FUTURE])
-def test_a_live_holder_is_busy_whatever_the_clocks_say(numbers: LeaseFiles, moment: int) -> None:
+def test_a_live_holder_is_busy_regardless_of_the_clocks(numbers: LeaseFiles, moment: int) -> None:
     class Skewed(LeaseFiles):
         """All that is written has a wrong time."""
 
@@ -145,7 +145,7 @@ def test_a_second_lease_of_a_process_that_died_is_taken_without_another_wait(tmp
     held.release()
 
 
-def test_a_lease_that_only_seems_as_it_was_is_looked_at(tmp_path: Path) -> None:
+def test_a_lease_that_only_seems_unchanged_is_watched(tmp_path: Path) -> None:
     """A client of NFS shows what it remembers of a folder, until it changes something there."""
 
     class Cached(LeaseFiles):
@@ -178,7 +178,7 @@ def test_a_holder_that_died_where_its_flock_is_ours_is_replaced_at_once(numbers:
     take(numbers, "here", SLOW, pause=no_pause).release()
 
 
-def test_a_holder_that_releases_while_it_is_looked_at_is_followed_at_once(numbers: LeaseFiles) -> None:
+def test_a_lease_that_is_released_while_it_is_watched_is_taken_at_once(numbers: LeaseFiles) -> None:
     left_behind(numbers)
     looks: list[float] = []
 
@@ -220,7 +220,7 @@ def slow() -> None:
 
 
 @pytest.mark.parametrize(("answer", "looks"), [(refused, 100), (slow, 3 * QUICK.missed_beats)])
-def test_a_file_server_that_was_away_makes_nobody_seem_dead(
+def test_an_absent_file_server_makes_no_holder_seem_dead(
     numbers: LeaseFiles, answer: Callable[[], None], looks: int
 ) -> None:
     left_behind(numbers)
@@ -231,7 +231,7 @@ def test_a_file_server_that_was_away_makes_nobody_seem_dead(
 
 
 @pytest.mark.parametrize("error", [errno.EEXIST, errno.EIO])
-def test_an_answer_that_gets_lost_is_made_up_for_by_a_look(
+def test_a_lost_answer_is_made_up_for_by_a_read(
     numbers: LeaseFiles, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     """The link is made, and the client asks again, or hears of an error."""
@@ -308,7 +308,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("content", HOSTILE)
-def test_what_is_no_lease_is_one_whose_beat_stays_the_same(numbers: LeaseFiles, content: bytes) -> None:
+def test_invalid_content_counts_as_a_lease_without_heartbeat(numbers: LeaseFiles, content: bytes) -> None:
     numbers.prepare()
     numbers.path(7).write_bytes(content)
     said: list[str] = []
@@ -319,7 +319,9 @@ def test_what_is_no_lease_is_one_whose_beat_stays_the_same(numbers: LeaseFiles, 
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
-def test_what_is_no_file_is_one_whose_beat_stays_the_same(numbers: LeaseFiles, tmp_path: Path, kind: str) -> None:
+def test_anything_but_a_file_counts_as_a_lease_without_heartbeat(
+    numbers: LeaseFiles, tmp_path: Path, kind: str
+) -> None:
     numbers.prepare()
     (tmp_path / "elsewhere").write_bytes(theirs(released=True))
     if kind == "link":
@@ -332,7 +334,7 @@ def test_what_is_no_file_is_one_whose_beat_stays_the_same(numbers: LeaseFiles, t
     assert (tmp_path / "elsewhere").read_bytes() == theirs(released=True)
 
 
-def test_what_is_no_lease_and_changes_is_alive(numbers: LeaseFiles) -> None:
+def test_invalid_content_that_changes_is_alive(numbers: LeaseFiles) -> None:
     numbers.prepare()
     numbers.path(7).write_bytes(b"?")
     changes = iter(range(1000))
@@ -340,7 +342,7 @@ def test_what_is_no_lease_and_changes_is_alive(numbers: LeaseFiles) -> None:
         take(numbers, "here", pause=lambda _: numbers.replace(7, b"?" * next(changes), "theirs"))
 
 
-def test_other_names_are_no_leases(numbers: LeaseFiles) -> None:
+def test_files_with_other_names_are_not_leases(numbers: LeaseFiles) -> None:
     numbers.prepare()
     for name in ("0", "-1", "1e3", "007", "lost+found", ".nfs0001", ".9.tmp"):
         (numbers.path(1).parent / name).touch()

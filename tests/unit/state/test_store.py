@@ -78,7 +78,7 @@ def test_nothing_is_known_of_a_new_run(tmp_path: Path) -> None:
     assert store.lock_path == tmp_path / "log" / "locks" / f"RUN.{LAB.tag}.lock"
 
 
-def test_all_that_was_saved_is_loaded_again(tmp_path: Path) -> None:
+def test_everything_that_was_saved_is_loaded_again(tmp_path: Path) -> None:
     state = state_of(tmp_path, "Data/a", "b\nc", "Zoë", "\x1b[31m", completed=True)
     state = replace(
         state,
@@ -183,7 +183,7 @@ def test_the_last_word_on_a_file_counts(tmp_path: Path) -> None:
     assert loaded.verified == proofs_of("a", etag="second")
 
 
-def test_a_lost_log_is_no_loss_while_its_journal_is_there(tmp_path: Path) -> None:
+def test_a_lost_log_is_not_a_loss_while_its_journal_is_there(tmp_path: Path) -> None:
     begun(store_for(tmp_path), state_of(tmp_path), "a").log_path.unlink()
     loaded = store_for(tmp_path).load().state
     assert loaded is not None
@@ -200,7 +200,7 @@ def test_a_journal_makes_a_completed_log_doubtful(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 10, 40])
-def test_a_torn_last_line_costs_its_file_alone_and_is_no_news(tmp_path: Path, cut: int) -> None:
+def test_a_torn_last_line_costs_only_its_file_and_is_not_reported(tmp_path: Path, cut: int) -> None:
     journal = begun(store_for(tmp_path), state_of(tmp_path), "a", "b").journal_path
     journal.write_bytes(journal.read_bytes()[:-cut])
     loaded = store_for(tmp_path).load()
@@ -417,7 +417,7 @@ def test_its_paths_become_relative_to_its_run_path(tmp_path: Path, run_path: str
     assert list(loaded.verified) == ["Data/a"]
 
 
-def test_its_files_of_other_places_are_not_taken_for_the_runs(tmp_path: Path) -> None:
+def test_proofs_of_other_destinations_do_not_count(tmp_path: Path) -> None:
     log = predecessors_log(Path("/data/runs/RUN"), {"a": "e", "../RUN_2/a": "e", "/tmp/b": "e"}, completed=False)
     log["uploaded_files"] = {"/data/runs/RUN/a": "e", "/data/runs/RUN_2/a": "e", "/tmp/b": "e"}
     put_log(tmp_path, json.dumps(log).encode())
@@ -491,7 +491,7 @@ def test_our_log_in_short(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", ["1", True, None, -1, [], 10**400])
-def test_a_duration_that_is_none_is_not_believed(tmp_path: Path, seconds: object) -> None:
+def test_an_invalid_duration_is_not_believed(tmp_path: Path, seconds: object) -> None:
     store = finished(store_for(tmp_path), state_of(tmp_path, "a"))
     log = json.loads(store.log_path.read_text())
     store.log_path.write_text(json.dumps({**log, "seconds": seconds, "instrument_done": seconds}))
@@ -666,7 +666,7 @@ def test_long_names_that_differ_at_the_end_do_not_collide(tmp_path: Path) -> Non
 # Modes
 
 
-def test_all_of_it_is_private_whatever_the_umask(tmp_path: Path) -> None:
+def test_all_files_are_private_with_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         for destination in (LAB, ARCHIVE):

@@ -32,7 +32,7 @@ def put(path: str, size: int | None = 1) -> ObjectStored:
     return ObjectStored(key=f"RUN/{path}", size=size, etag="ab")
 
 
-def test_receipts_are_counted_exactly_whatever_was_read() -> None:
+def test_receipts_are_counted_exactly_no_matter_how_much_was_read() -> None:
     batch = batch_of(10 * MB, 3, 5)
     counter = counter_of(batch, receipts=True)
     for size in (8 * MB, 2 * MB):

@@ -178,7 +178,7 @@ def test_excludes_compile_in_order() -> None:
     assert compile_excludes(["b", "a"]) == (Pattern("b"), Pattern("a"))
 
 
-def test_what_python_may_read_differently_one_day_is_no_news_for_the_user() -> None:
+def test_warnings_about_later_pythons_do_not_reach_the_user() -> None:
     """Warnings are errors here."""
     assert compile_excludes(["[[a]"])[0].search("[")
 
@@ -367,7 +367,7 @@ def test_cheap_processes_share_a_small_run(process_cost: float, sizes: list[int]
     assert not queue
 
 
-def test_a_few_files_are_no_batch_of_their_own() -> None:
+def test_a_few_files_do_not_make_a_separate_batch() -> None:
     sizes = [10_000 + number % 7 * 300 for number in range(3998)]
     queue = BatchQueue([files_of(sizes)], file_cost=0.0007)
     assert sum(len(queue.take(2).files) for _ in range(2)) == len(sizes)

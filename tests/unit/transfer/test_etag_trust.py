@@ -82,7 +82,7 @@ class Checksummed(Asked):
         return "AAAAAA==-2"
 
 
-def test_a_checksum_of_parts_does_not_overrule_an_etag_that_has_to_be_an_md5() -> None:
+def test_a_checksum_of_parts_does_not_overrule_an_etag_that_must_be_an_md5() -> None:
     """Another object shows that ETags of the kind are MD5s, so this one is of other bytes."""
     both, right, wrong = cast(Any, Checksummed()), LocalFile("b", 12, 1), LocalFile("c", 12, 1)
     seen = {

@@ -51,7 +51,7 @@ def test_another_etag_contradicts_where_etags_are_md5s() -> None:
 
 
 @pytest.mark.parametrize("crc32", [GOOD, ""])
-def test_an_etag_that_is_no_md5_contradicts_nothing_though_others_are_md5s(crc32: str) -> None:
+def test_an_etag_that_is_not_an_md5_contradicts_nothing_even_if_others_are_md5s(crc32: str) -> None:
     """Part of the run was there before the bucket encrypted by KMS."""
     stored = replace(receipt(THEIRS, crc32=crc32), opaque_etag=True)
     assert not contradiction(stored, FileHashes(OURS, None), are_md5s=True)

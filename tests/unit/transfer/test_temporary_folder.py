@@ -37,7 +37,7 @@ def test_a_folder_that_the_end_of_another_upload_removes_meanwhile_is_made_again
         assert folder.is_dir()
 
 
-def test_what_is_no_folder_in_its_place_is_an_error(tmp_path: Path) -> None:
+def test_a_file_in_its_place_is_an_error(tmp_path: Path) -> None:
     with context.temporary_folder({"TMPDIR": str(tmp_path)}) as (folder, _):
         place = folder.parent
     place.write_text("")

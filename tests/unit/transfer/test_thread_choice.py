@@ -59,7 +59,7 @@ def test_a_process_that_leaves_the_fast_path_ends_the_choice(receipt: Hello | Fe
     assert known.file_cost == FILE_COST
 
 
-def test_batches_are_cut_anew_when_the_cost_of_a_file_turns_out_to_be_another() -> None:
+def test_batches_are_cut_again_when_the_cost_of_a_file_turns_out_to_differ() -> None:
     files = [LocalFile(f"{number:05}", 100, 0) for number in range(20_000)]
     queue = BatchQueue([files], file_cost=FAST_FILE_COST)
     first = queue.take(2)
