@@ -38,13 +38,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what sends files with each way of sending them."""
+    """Run tests that send files with each way of sending them."""
     clients.parametrize_client(metafunc)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, and begin with those that may take longest, so that none is the last alone."""
+    """Mark each test with its tier, and start with those that may take longest, so that none runs alone at the end."""
     items[:] = [item for item in items if not clients.is_in_vain(item)]
     items.sort(key=tiers.priority_of)
     for item in items:
@@ -79,7 +79,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail where a test was skipped though all it needs has to be there: `make test-real`, `make test-sweep`."""
+    """Fail if a test was skipped although everything it needs must be there: `make test-real`, `make test-sweep`."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("S3SYNC_REQUIRE_REAL") and reporter and reporter.stats.get("skipped") and not session.exitstatus:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -109,7 +109,7 @@ def each_aws(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def ceph() -> Iterator[Gateway]:
-    """A radosgw of this test session, for the xdist_group "real servers"; its socket paths have to be short."""
+    """A radosgw of this test session, for the xdist_group "real servers"; its socket paths must be short."""
     if why := why_not():
         skip_or_fail(why)
     with tempfile.TemporaryDirectory(prefix="rgw-") as folder, radosgw(Path(folder)) as gateway:
@@ -118,7 +118,7 @@ def ceph() -> Iterator[Gateway]:
 
 @pytest.fixture
 def slurm() -> Iterator[SlurmCluster]:
-    """A Slurm cluster of two nodes, for the xdist_group "slurm"; its socket paths have to be short."""
+    """A Slurm cluster of two nodes, for the xdist_group "slurm"; its socket paths must be short."""
     if why := why_no_slurm():
         skip_or_fail(why)
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm_cluster(Path(folder)) as cluster:
@@ -141,7 +141,7 @@ def aws_of_lab(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def transfer_client(request: pytest.FixtureRequest) -> None:
-    """Each lab uses this client, where the test chooses none."""
+    """Each lab uses this client unless the test chooses one."""
     Lab.transfer_client = getattr(request, "param", "")
 
 
@@ -173,7 +173,7 @@ _TINY_RUN_INFO = (  # no cycles, so that no base calls have to be there
 
 @pytest.fixture
 def tiny_run(tmp_path: Path) -> Path:
-    """A complete NovaSeq 6000 run of as few files as there are kinds: metadata, two of data, the marker."""
+    """A complete NovaSeq 6000 run with as few files as possible: metadata, two data files, the marker."""
     run = tmp_path / "instrument" / "261123_A01234_0007_AHFAULTDRX7"
     (run / "Data").mkdir(parents=True)
     (run / "RunInfo.xml").write_text(_TINY_RUN_INFO.format(id=run.name))

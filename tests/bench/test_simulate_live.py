@@ -40,7 +40,7 @@ def live_run(parent: Path, instrument: str = "novaseq6000", *, rewrite: int = 0,
 
 
 def finish(live: LiveRun) -> dict[str, bytes]:
-    """Make all writes that are left; gives the files that are there then."""
+    """Make all remaining writes; return the files that then exist."""
     assert list(live)
     return tree(live.folder)
 

@@ -59,7 +59,7 @@ def tasks(slurm: SlurmCluster) -> dict[str, str]:
 
 
 def starts(lab: Lab) -> int:
-    """How often tasks were begun: each start has its own journal."""
+    """How many times tasks started: each start has its own journal."""
     return len(list((lab.log_dir / FOLDER).glob("*/journals/*")))
 
 
@@ -80,7 +80,7 @@ def test_both_nodes_send_a_run(lab: Lab, server: S3Server, slurm: SlurmCluster, 
 def test_a_node_that_loses_power_costs_what_was_in_flight(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path, record_property: Record
 ) -> None:
-    """Its task is begun again on the other node, where S3 is asked first."""
+    """Its task starts again on the other node, which asks S3 first."""
     with lab.start(*on_slurm(lab, wide_run, quick_aws(""))) as process:
         with data_of(server, after=500) as gate:
             gate.wait_held(2)
@@ -102,7 +102,7 @@ def test_a_node_that_loses_power_costs_what_was_in_flight(
 def test_a_task_without_slurmd_continues_and_its_twin_waits_for_it(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    """Slurm takes the node to be lost, and begins the task once more elsewhere: nothing is sent twice."""
+    """Slurm considers the node lost and starts the task again elsewhere; nothing is sent twice."""
     with lab.start(*on_slurm(lab, tiny_run, quick_aws(""))) as process, data_of(server) as gate:
         gate.wait_held()
         ((task, node),) = tasks(slurm).items()
@@ -232,7 +232,7 @@ def test_a_node_whose_disk_is_full_is_avoided(
 def test_a_node_where_the_program_cannot_start_is_avoided_and_named(
     lab: Lab, server: S3Server, slurm: SlurmCluster, quick_aws: FakeAws, wide_run: Path
 ) -> None:
-    """As where nobody has installed it: its tasks end at once."""
+    """As if it were not installed there: its tasks end at once."""
     slurm.mount("n1", Path(sys.prefix))
 
     result = lab.run(*on_slurm(lab, wide_run, quick_aws("")))

@@ -128,7 +128,7 @@ def test_a_run_comes_back(foreign_lab: Lab, gateway: Gateway, each_real_aws: str
 
 @pytest.mark.xdist_group("real servers")
 def test_an_object_in_parts_of_unequal_sizes(foreign_lab: Lab, gateway: Gateway, tmp_path: Path) -> None:
-    """It comes back from a server that tells the sizes, and is refused where nothing proves it."""
+    """It is restored from a server that reports the sizes, and refused if nothing proves it."""
     s3 = client(*gateway)
     bucket = f"{BUCKET}-{uuid.uuid4()}"
     s3.create_bucket(Bucket=bucket)
@@ -153,7 +153,7 @@ def test_an_object_in_parts_of_unequal_sizes(foreign_lab: Lab, gateway: Gateway,
 @pytest.mark.real
 @pytest.mark.xdist_group("real servers")
 def test_a_refusal_without_a_message(tmp_path: Path, ceph: Gateway, small_run: Path, each_real_aws: str) -> None:
-    """This server's errors have empty messages, over which the CLI stumbles."""
+    """This server's errors have empty messages, which the CLI cannot handle."""
     lab = Lab(tmp_path, ceph.url, "")
     lab.env |= {"AWS_ACCESS_KEY_ID": ceph.access_key, "AWS_SECRET_ACCESS_KEY": ceph.secret_key}
 

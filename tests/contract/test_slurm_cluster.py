@@ -42,12 +42,12 @@ class Script:
 
 
 def begun(cluster: SlurmCluster, script: Script, starts: int = 1) -> None:
-    """Wait until a script was begun so often: squeue says RUNNING some moments before."""
+    """Wait until a script has started this many times: squeue says RUNNING shortly before that."""
     cluster.wait_until(lambda: len(script.said) == starts)
 
 
 def test_an_array_runs_on_all_nodes_and_what_depends_on_it_after_it(slurm: SlurmCluster, tmp_path: Path) -> None:
-    """Tasks wait for each other here, so both nodes are at work at once; both fail, which is no matter to the next."""
+    """Tasks wait for each other here, so both nodes work at once; both fail, which does not matter to the next."""
     script = Script(tmp_path, f"while [ $(wc -l < {tmp_path}/said) -lt 2 ]; do sleep 0.1; done; exit 3")
     array = script.submit(slurm, "--exclusive", "--array=0-1")
     after = script.submit(slurm, f"--dependency=afterany:{array}")
@@ -61,7 +61,7 @@ def test_an_array_runs_on_all_nodes_and_what_depends_on_it_after_it(slurm: Slurm
 
 
 def test_what_is_queued_again_runs_again(slurm: SlurmCluster, tmp_path: Path) -> None:
-    """A task of an array, with the same numbers; how often it was begun before is in its environment."""
+    """A task of an array, with the same numbers; its environment has the number of earlier starts."""
     script = Script(tmp_path, f"[ ${{SLURM_RESTART_COUNT:-0}} = 0 ] && {_FOR_EVER}")
     job = script.submit(slurm, "--array=7-7")
     begun(slurm, script)
@@ -74,7 +74,7 @@ def test_what_is_queued_again_runs_again(slurm: SlurmCluster, tmp_path: Path) ->
 
 
 def test_what_ran_on_a_node_that_lost_power_runs_again_on_another(slurm: SlurmCluster, tmp_path: Path) -> None:
-    """Its processes are gone, those of sessions of their own, too; what runs on the other node does not notice."""
+    """Its processes are gone, even those with their own session; the other node is not affected."""
     script = Script(tmp_path, f"setsid {_FOR_EVER} & {_FOR_EVER}")
     slurm.set_state("n1", "drain")
     script.submit(slurm)
@@ -160,7 +160,7 @@ with slurm_cluster(folder, nodes=1, pinned=True) as cluster:
 
 
 def _named(processes: Iterable[psutil.Process]) -> Iterator[tuple[int, str]]:
-    """A handle and the name of each that has not ended meanwhile."""
+    """A handle and the name of each process that is still running."""
     for process in processes:
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             name = process.name()
@@ -168,7 +168,7 @@ def _named(processes: Iterable[psutil.Process]) -> Iterator[tuple[int, str]]:
 
 
 def test_nothing_of_it_outlives_a_test_that_is_killed() -> None:
-    """Neither daemons nor what the jobs started; a pinned node has one core."""
+    """Neither daemons nor processes of jobs; a pinned node has one core."""
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
         with subprocess.Popen([sys.executable, "-c", _HOLD, folder], cwd=Path(__file__).parents[2], **pipes) as test:

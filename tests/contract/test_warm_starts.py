@@ -52,7 +52,7 @@ def forks(aws: AwsCli) -> bool:
 
 
 def children_of(lab: Lab) -> list[psutil.Process]:
-    """Return the child processes that have something to do with a lab, or ended without being waited for.
+    """Return the child processes that belong to a lab, or were not waited for.
 
     Who forks adopts orphans, so this process may have adopted those of other tests.
     """

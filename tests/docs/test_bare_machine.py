@@ -44,7 +44,7 @@ class Machine:
         (self.bin / name).chmod(0o755)
 
     def make(self, *arguments: str) -> tuple[int, list[str]]:
-        """What `make` says, but for what it says of itself."""
+        """The output of `make`, without its own messages."""
         env = {"PATH": f"{self.bin}:/usr/bin:/bin", "LOG": str(self.log)}
         argv = ["make", "--no-print-directory", *arguments]
         ended = subprocess.run(argv, cwd=self.checkout, env=env, capture_output=True, text=True, check=False)
@@ -151,7 +151,7 @@ def test_an_aws_below_a_folder_with_a_space_works(odd_aws: Path, lab: Lab, serve
 
 
 def test_a_script_whose_interpreter_is_gone_says_so(tmp_path: Path) -> None:
-    """The kernel says `No such file or directory` of a file that is there."""
+    """The kernel says `No such file or directory` about a file that exists."""
     moved = tmp_path / "aws"
     moved.write_text("#!/opt/moved away/bin/python\n")
     moved.chmod(0o755)

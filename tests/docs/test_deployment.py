@@ -184,7 +184,7 @@ step uninstall
 
 
 def script() -> str:
-    """All commands of the document, as they stand there, and what a person does between them."""
+    """All commands of the document as they are, and the steps that a person takes between them."""
     program = "".join(block.commands for block in blocks("Program, user, config"))
     (check,) = (b.commands for b in blocks("Credentials") if b.commands.startswith("runuser"))
     person = commands("Completion and manual page").replace("man s3sync", "true")

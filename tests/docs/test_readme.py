@@ -103,7 +103,7 @@ def test_the_quick_start_has_the_demo_and_the_tests() -> None:
 
 
 def test_the_playground_without_aws_works(tmp_path: Path, server: S3Server) -> None:
-    """All commands of the page but the two that install s3sync and start the server."""
+    """All commands of the page except those that install s3sync and start the server."""
     text = (ROOT / "docs" / "how-to" / "try.md").read_text().split("In a second terminal")[1]
     blocks = re.findall(r"(?:^ {4}\S.*\n(?:^ {4,}\S.*\n)*)", text, re.MULTILINE)
     script = "set -e\n" + re.sub(r"^ {4}", "", "".join(blocks), flags=re.MULTILINE)

@@ -26,7 +26,7 @@ from tests.helpers.waiting import wait_until
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """A command of the user's: writes what it is given into a file beside it, then does as `verdict` says."""
+    """A command of the user: it writes its input to a file beside it, then does what `verdict` says."""
     script = tmp_path / "tell-lims"
     script.write_text(
         f"#!{sys.executable}\n"
@@ -44,7 +44,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def calls_of(program: Path) -> list[dict[str, Any]]:
-    """Every call of it."""
+    """All calls of the command."""
     path = program.with_name("calls.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

@@ -28,7 +28,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def webhook(receiver: Receiver) -> dict[str, str]:
-    """The environment that names it."""
+    """The environment that names the webhook."""
     return {"S3SYNC_WEBHOOK": receiver.url("webhook"), "no_proxy": "127.0.0.1"}
 
 
@@ -39,7 +39,7 @@ def age(run: Path, hours: float, *names: str) -> None:
 
 
 def events(receiver: Receiver) -> list[tuple[str, list[str]]]:
-    """Event and the problems' texts of what the webhook got since the last time."""
+    """The event and the texts of the problems that the webhook received since the last call."""
     received = [message.json for message in receiver.take("webhook")]
     return [(message["event"], [item["text"] for item in message["runs"]]) for message in received]
 
@@ -90,7 +90,7 @@ def test_base_calls_without_the_end_of_the_copy_are_reported(lab: Lab, tiny_run:
 def test_a_run_whose_instrument_has_stopped_is_reported_once(
     lab: Lab, tiny_run: Path, days: int, is_reported: bool
 ) -> None:
-    """What was left long before anybody watched is no news."""
+    """A run that was left long before it was watched is not reported."""
     (tiny_run / "CopyComplete.txt").unlink()
     age(tiny_run, days * 24, "RunInfo.xml")
 

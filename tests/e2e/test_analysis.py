@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def keys(run: Path) -> set[str]:
-    """Of all that is in the run's folder, and in no analysis."""
+    """The keys of all files of the run that are not in an analysis."""
     return {f"{run.name}/{path}" for path in tree(run) if not re.match("Analysis/[0-9]", path)}
 
 
@@ -154,7 +154,7 @@ def test_what_the_instruments_manifest_denies_is_neither_sent_nor_are_the_marker
 
 
 def went_up_with_the_run(lab: Lab, server: S3Server, run: Path, path: Path) -> None:
-    """As versions did that took analyses for a part of the run; interrupted."""
+    """An interrupted upload by a version that treated analyses as a part of the run."""
     inside, unit = str(path.relative_to(run)), run_folder.open_run(run)
     etag = server.put(BUCKET, f"{run.name}/{inside}", path.read_bytes()).etag
     status = path.stat()
@@ -278,7 +278,7 @@ def judged(config: Config) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture
 def config(tmp_path: Path, run: Path) -> Config:
-    """Of a monitor that has uploaded the run."""
+    """The config of a monitor that has uploaded the run."""
     path = tmp_path / "scan.json"
     entry = {"monitored_directories": [str(run.parent)], "bucket": BUCKET, "remote_path": "/"}
     path.write_text(json.dumps({"log_dir": str(tmp_path / "log"), "monitor": [entry]}))

@@ -200,7 +200,7 @@ def test_upload_goes_to_the_users_own_state_folder_where_the_default_cannot_be_m
 
 
 def resolved(lab: Lab, **env: str) -> log_dir.LogDir | str:
-    """Which log directory another user's upload has, or the error that user gets instead."""
+    """The log directory of another user's upload, or the error that the user gets instead."""
     code = (
         "try:\n    print(*log_dir.for_upload(os.environ), sep='|')\n"
         "except errors.StateError as error:\n    print(error)"

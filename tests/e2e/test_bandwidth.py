@@ -25,7 +25,7 @@ MONDAY = datetime(2026, 11, 23)  # noqa: DTZ001 - timetables are in local time
 
 
 def at(day: int, clock: str) -> datetime:
-    """A moment of the week that begins with that Monday."""
+    """A time in the week that begins with that Monday."""
     hour, minute = map(int, clock.split(":"))
     return MONDAY + timedelta(days=day, hours=hour, minutes=minute)
 

@@ -126,7 +126,7 @@ def test_where_nothing_can_be_kept_the_details_follow_in_the_same_line(tiny_run:
     ],
 )
 def test_any_error_of_a_command_is_one_line(lab: Lab, patch: str, code: int, error_id: str, fact: str) -> None:
-    """As Ctrl-C in `status`, `report` and while the config is read, which nobody waits for."""
+    """Such as Ctrl-C in `status`, in `report`, and while the config is read."""
     before = f"from s3sync import config\ndef load(*arguments):\n    {patch}\nconfig.load_config = load"
     returned, out, err = ended(before, lab, "status", "--config", "x", "--json")
     assert (returned, error_ids(err)) == (code, [error_id] if error_id else [])
@@ -140,7 +140,7 @@ def test_any_error_of_a_command_is_one_line(lab: Lab, patch: str, code: int, err
 
 @pytest.mark.parametrize("argv", [("--help",), ("upload", "--help"), ("status", "--config", "/nowhere", "--json")])
 def test_output_without_a_reader_is_not_an_error(lab: Lab, argv: tuple[str, ...]) -> None:
-    """As in `… | head`: found out while it is printed, or at the end, when the rest is written."""
+    """As in `… | head`: noticed while printing, or at the end, when the rest is written."""
     for unbuffered in ("", "1"):
         reader, writer = os.pipe()
         os.close(reader)
@@ -230,7 +230,7 @@ def test_two_signals_that_come_together_are_one() -> None:
 
 
 def test_only_a_repeated_sigint_ends_at_once() -> None:
-    """SIGTERM again is what schedulers send; Ctrl-C after it is somebody's."""
+    """Schedulers send SIGTERM twice; Ctrl-C after it comes from a person."""
     times = iter([0.0, 5.0, 9.0])
     ends: list[int] = []
     interrupts = RepeatedInterrupt(ends.append, lambda: next(times))
@@ -242,7 +242,7 @@ def test_only_a_repeated_sigint_ends_at_once() -> None:
 
 
 def insist(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Press Ctrl-C until it ends, as people do."""
+    """Press Ctrl-C until the program ends, as people do."""
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
@@ -285,7 +285,7 @@ def test_a_second_interrupt_ends_at_once_with_all_processes(
 
 
 def test_a_second_interrupt_ends_what_waits_for_a_dead_file_server(lab: Lab, tiny_run: Path) -> None:
-    """A call that does not come back: here, a pipe that nobody writes to, opened again and again."""
+    """A call that never returns: here, opening a pipe without a writer again and again."""
     os.mkfifo(lab.root / "hung")
     hook = (
         "import os\nfrom s3sync import config\n"

@@ -55,7 +55,7 @@ class Subject:
         (self.run.path / path).write_bytes(body)
 
     def completed(self, *, signed: bool = True, **keys: Any) -> None:
-        """A log that says that all of it is verified as it is now."""
+        """A log in which the run is verified as it is now."""
         state = RunState(run_id="RUN", run_path=str(self.run.path), completed=True, finished=COMPLETED, **keys)
         state = replace(state, watched=changes.read_marks(self.run) if signed else None)
         listing = local_files.list_files(self.run)
@@ -66,7 +66,7 @@ class Subject:
         self.store.finish(state)
 
     def look(self, *, days: float = 7, after: float = 0.0, scanning: bool = True) -> Change | None:
-        """By one scan, this many seconds after the upload."""
+        """Let one scan look for changes, this many seconds after the upload."""
         watch = ChangeWatch(self.root / "log", days, scanning=scanning, now=AT + after)
         head = self.store.head()
         assert head is not None

@@ -46,7 +46,7 @@ class Site:
         return self._config
 
     def findings(self, fake: FakeSlurm, *, submit: bool = False, **keys: Any) -> list[CheckResult]:
-        """Of the cluster alone."""
+        """The findings about the cluster."""
         environ = {**os.environ, "PATH": f"{fake.bin}:/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
         config = load_config(self.config(**keys), {})
         return list(check.check_cluster(slurm_uses(config), environ, StopRequest(), submit=submit))
@@ -84,7 +84,7 @@ def fake(tmp_path: Path) -> FakeSlurm:
 def test_the_nodes_are_counted(
     site: Site, fake: FakeSlurm, sinfo: str, asked: dict[str, Any], ok: bool, says: str
 ) -> None:
-    """Nothing is submitted where none is up."""
+    """Nothing is submitted if no node is up."""
     fake.set("sinfo", f"printf '{sinfo}'")
 
     found = site.findings(fake, slurm=asked, submit=not ok)
@@ -133,7 +133,7 @@ def test_a_controller_that_does_not_answer(site: Site, fake: FakeSlurm) -> None:
 def test_a_job_that_does_not_answer(
     site: Site, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch, sbatch: str, says: str
 ) -> None:
-    """With limits that are over at once. A job that is left is cancelled."""
+    """With limits that expire at once. A remaining job is cancelled."""
     for name in ("_WAIT_SECONDS", "_RUN_SECONDS", "_SHOW_SECONDS", "_POLL_SECONDS"):
         monkeypatch.setattr(node_trial, name, 0.0)
     fake.set("sbatch", 'case "$1" in --version) exit ;; esac; ' + sbatch.replace("FAKE", str(fake.folder)))
@@ -237,7 +237,7 @@ def checked(lab: Lab, *argv: str, **options: Any) -> list[str]:
 
 
 def test_without_slurm_it_is_one_clear_line(lab: Lab, site: Site) -> None:
-    """And no line at all where nothing is asked of it."""
+    """And no line at all if nothing uses Slurm."""
     nothing = {"PATH": str(site.runs)}
     (line,) = checked(lab, "--config", str(site.config()), "--submit", env=nothing)
     assert (line.startswith("PROBLEM  slurm: "), error_ids(line)) == (True, ["slurm.not-installed"])
@@ -296,7 +296,7 @@ def test_a_real_cluster_is_checked(lab: Lab, tiny_run: Path, slurm: SlurmCluster
 @pytest.mark.real
 @pytest.mark.xdist_group("slurm")
 def test_all_nodes_of_a_real_cluster_are_tried(lab: Lab, tiny_run: Path, slurm: SlurmCluster) -> None:
-    """The program is away on one of them."""
+    """The program is missing on one of them."""
     lab.env |= slurm.env
     slurm.mount("n2", Path(sys.prefix))
 

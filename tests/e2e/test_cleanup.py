@@ -396,7 +396,7 @@ def test_on_a_terminal_only_the_typed_answer_deletes(lab: Lab, server: S3Server,
 
 
 def on_terminal(lab: Lab, argv: tuple[str, ...], question: str, answer: str) -> tuple[int, str]:
-    """Exit code and screen of the program on a terminal, where this question gets this answer."""
+    """The exit code and the screen of the program on a terminal where this question is answered like this."""
     master, slave = pty.openpty()
     process = lab.start(*argv, env={"TERM": "dumb"}, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
@@ -427,7 +427,7 @@ def strace() -> str:
 
 
 def traced(lab: Lab, strace: str, folder: Path, inject: str, *arguments: str) -> subprocess.Popen[str]:
-    """The program, to which this happens when it deletes names in this folder."""
+    """The program under strace: this happens when it deletes names in this folder."""
     argv = (strace, "-qq", "-P", str(folder), "-e", "trace=unlinkat", "-e", f"inject=unlinkat:{inject}")
     program = (sys.executable, "-W", "error", "-m", "s3sync", "cleanup", *arguments)
     pipe = subprocess.PIPE
@@ -495,7 +495,7 @@ def test_what_changes_between_verification_and_deletion_stays(
 def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_continues(
     lab: Lab, server: S3Server, stored: Path, strace: str
 ) -> None:
-    """Neither the monitor nor the other destination, which never was to have it, take the rest for a run."""
+    """Neither the monitor nor the other destination, which was never to get it, treats the rest as a run."""
     (stored / "link").symlink_to("Data/first.cbcl")
     old = time.time() - 400 * 3600
     for name in ("RunInfo.xml", "CopyComplete.txt"):  # its age counts from its end
@@ -533,7 +533,7 @@ def test_a_kill_in_the_middle_costs_nothing_and_the_next_call_continues(
 def test_interrupted_cleanup_of_a_run_with_a_control_character_in_its_name_continues(
     lab: Lab, server: S3Server, tiny_run: Path
 ) -> None:
-    """The record names the folder as the disk does: as it is printed, it would be another one."""
+    """The record has the name as on the disk: the printable form would name another folder."""
     run = tiny_run.rename(tiny_run.with_name(tiny_run.name + "\x1b[1m"))
     as_if_uploaded(lab, server, run)
     assert cleanup(lab, run, "--delete", "--yes").code == 0
@@ -673,7 +673,7 @@ def test_what_is_mounted_in_the_run_or_mounted_twice_keeps_it(
 def test_after_a_kill_at_any_step_the_next_call_ends_it(
     tmp_path: Path, server: S3Server, tiny_run: Path, strace: str, call: str, record_property: Record
 ) -> None:
-    """Of the files that are left none is another; the monitor sends nothing; what is deleted is in the record."""
+    """The remaining files are unchanged; the monitor sends nothing; deleted files are in the record."""
     kills = 0
     for number in itertools.count(1):
         lab = Lab(make_folder(tmp_path / str(number)), server.url)

@@ -130,7 +130,7 @@ def both(aws: AwsCli) -> list[AwsResult]:
 
 
 def test_a_query_keeps_all_of_stdout_and_the_complaints_apart(fake: Callable[..., AwsCli]) -> None:
-    """Both pipes are emptied at once, however much comes."""
+    """Both pipes are read at the same time, however much arrives."""
     aws = fake("sys.stderr.write('x' * 200_000 + '\\nlast\\n'); sys.stdout.write('y' * 200_000); sys.exit(254)")
     ended = aws.run(("s3api", "head-object"))
     assert ended == AwsResult(("s3api", "head-object"), 254, b"y" * 200_000, ("x" * 10_000, "last"))
@@ -186,7 +186,7 @@ def test_secrets_stand_in_no_argv_and_no_repr(fake: Callable[..., AwsCli]) -> No
     ],
 )
 def test_complaints_are_printable(fake: Callable[..., AwsCli], raw: bytes, text: str) -> None:
-    """Whatever bytes a file's name had in them."""
+    """With any bytes in a file's name."""
     aws = fake(f"os.write(2, {raw!r} + b'\\n')")
     for ended in both(aws):
         assert ended.errors == (text,)
@@ -196,13 +196,13 @@ def test_complaints_are_printable(fake: Callable[..., AwsCli], raw: bytes, text:
 
 @pytest.mark.parametrize("word", ["--start-after=a\0b", "--key=\ud800"])
 def test_arguments_that_no_process_can_have_are_an_aws_error(fake: Callable[..., AwsCli], word: str) -> None:
-    """Somebody may have put such a key into the bucket."""
+    """Someone may have put such a key into the bucket."""
     with raises_error(AwsError, "aws.cannot-start"):
         fake("pass").run(("s3api", "list-objects-v2", word))
 
 
 def test_lines_without_end_are_cut(fake: Callable[..., AwsCli]) -> None:
-    """Neither memory nor what looks for a meaning in them is theirs to take."""
+    """They must neither fill the memory nor slow down the parser."""
     for ended in both(fake("for fd in (1, 2): os.write(fd, b'SSO ' * 1_000_000 + b'\\n')\nsys.exit(1)")):
         assert max(map(len, ended.errors)) <= 10_000
         assert fatal_cause(ended.errors) is None
@@ -220,13 +220,13 @@ def test_output_without_a_last_newline_is_heard(fake: Callable[..., AwsCli]) -> 
 
 
 def test_stdin_is_empty(fake: Callable[..., AwsCli]) -> None:
-    """One that asks for something, a password say, gets nothing and does not wait."""
+    """A process that asks for something, such as a password, gets nothing and does not wait."""
     for ended in both(fake("sys.exit(len(sys.stdin.read()))")):
         assert ended.returncode == 0
 
 
 def test_it_has_its_own_session(fake: Callable[..., AwsCli]) -> None:
-    """So that Ctrl-C on our terminal reaches it through us alone."""
+    """So that Ctrl-C on our terminal reaches it only through us."""
     ended = fake("print(os.getsid(0) == os.getpid() == os.getpgrp())").run(())
     assert ended.stdout == b"True\n"
 
@@ -282,7 +282,7 @@ def test_the_version_is_one_printable_line(fake: Callable[..., AwsCli]) -> None:
 
 
 def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
-    """Start work; its result, or the exception it raised, comes into the list."""
+    """Start work in a thread; its result or exception is added to the list."""
     results: list[object] = []
 
     def collect() -> None:
@@ -368,7 +368,7 @@ def test_nothing_is_started_after_a_request_to_stop(fake: Callable[..., AwsCli],
 
 @pytest.mark.parametrize("moment", ["start", "line"])
 def test_an_error_of_ours_ends_it(fake: Callable[..., AwsCli], moment: str) -> None:
-    """It does not wait for the end of an upload that nobody wants any more."""
+    """It does not wait for an upload that is no longer wanted."""
     aws = fake("print('ready', flush=True)\nwhile True:\n    signal.pause()")
 
     def fail(_: object) -> None:

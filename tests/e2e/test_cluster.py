@@ -38,7 +38,7 @@ def cluster(lab: Lab, quick_aws: FakeAws) -> Iterator[SlurmDouble]:
 
 
 def facts(log: dict[str, Any], *volatile: str) -> dict[str, Any]:
-    """Of a log: without moments and durations."""
+    """The facts of a log, without times and durations."""
     left_out = {"started", "finished", "first_completed", "seconds", "aws", *volatile}
     return {key: value for key, value in log.items() if key not in left_out}
 
@@ -49,8 +49,8 @@ def facts(log: dict[str, Any], *volatile: str) -> dict[str, Any]:
 def test_two_nodes_leave_what_one_machine_leaves(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path, tmp_path: Path
 ) -> None:
-    """Each sends a shard; the markers go last; the log is that of an upload from here. Meanwhile there is nothing for
-    other users to read, and nowhere a secret.
+    """Each sends a shard; the markers go last; the log is that of an upload from here. Meanwhile other users can read
+    nothing, and no file holds a secret.
     """
     server.create_bucket("from-here")
     argv = on_slurm(lab, wide_run, quick_aws(""), "--json")
@@ -136,7 +136,7 @@ def test_what_is_requested_reaches_the_nodes(
 def test_the_same_command_follows_jobs_that_an_earlier_one_left_running(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    """The follower was asked to end; an upload from here has to wait, and says for what."""
+    """The follower was asked to end; an upload from here must wait, and says what for."""
     argv = on_slurm(lab, tiny_run, quick_aws(""))
     with lab.start(*argv) as first, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
@@ -165,7 +165,9 @@ def test_the_same_command_follows_jobs_that_an_earlier_one_left_running(
 def test_jobs_finish_without_a_follower(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, tmp_path: Path
 ) -> None:
-    """Killed, the next call finds the run completed, tells it, and runs the user's command: nothing else is left."""
+    """After a kill, the next call finds the run completed, reports it, and runs the user's command: nothing else is
+    left.
+    """
     (tmp_path / "hook").write_text(f"#!/bin/sh\necho ran >> {tmp_path}/ran\n")
     (tmp_path / "hook").chmod(0o755)
     argv = on_slurm(lab, tiny_run, quick_aws(""), "--on_complete", str(tmp_path / "hook"))
@@ -207,7 +209,7 @@ def test_after_a_kill_between_both_submissions_the_next_call_submits_the_finaliz
 
 
 def killed(process: subprocess.Popen[str]) -> Answer:
-    """What a command answers whose caller is gone."""
+    """The answer of a command whose caller is gone."""
     process.kill()
     return Answer(1)
 
@@ -305,7 +307,7 @@ def test_what_slurm_refuses_is_one_line_and_the_run_stays_due(
 def test_after_a_failed_submission_no_jobs_are_reported(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    """Slurm cannot be asked what it took, so the work folder stays; the next scan asks, and submits at once."""
+    """Slurm cannot be asked which jobs it accepted, so the work folder stays; the next scan asks and submits."""
     config = lab.config_for(tiny_run, {"executor": "slurm"}, aws_command=quick_aws(""))
     cluster.answers = {name: [Answer(1, "", NO_CONTROLLER)] * 9 for name in ("sbatch", "squeue")}
 
@@ -361,7 +363,7 @@ def test_a_job_that_slurm_accepted_counts_regardless_of_sbatch(
 def test_a_requeued_task_continues_where_it_was(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
 ) -> None:
-    """Once after SIGTERM, as with preemption, and once after its machine was lost with all that it did."""
+    """Once after SIGTERM, as with preemption, and once after its machine was lost."""
     with (
         lab.start(*on_slurm(lab, wide_run, quick_aws(""))) as process,
         server.hold(key_contains="/Data/", after=500) as gate,
@@ -385,7 +387,7 @@ def test_a_requeued_task_continues_where_it_was(
 def test_a_task_on_a_node_that_slurm_has_given_up_is_waited_for(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path
 ) -> None:
-    """Its twin sends nothing meanwhile, nor afterwards."""
+    """Its twin sends nothing, neither meanwhile nor afterwards."""
     argv = on_slurm(lab, tiny_run, quick_aws(""))
     with lab.start(*argv) as process, server.hold(key_contains="/Data/") as gate:
         gate.wait_held()
@@ -439,7 +441,7 @@ def test_a_cli_that_outlives_its_task_is_waited_for(
 
 
 def wait_until_it_polls(cluster: SlurmDouble, lab: Lab, second: psutil.Process) -> None:
-    """Wait until the second start of a task is at its lock, for which it goes to sleep again and again."""
+    """Wait until the second start of a task polls for its lock."""
     (folder,) = work_folders(lab)
     cluster.wait_until(lambda: any(path.name.endswith(".1") for path in folder.rglob("ran.*")))
     before = second.num_ctx_switches().voluntary
@@ -456,7 +458,7 @@ if os.environ.get("SLURMD_NODENAME") in {nodes!r} and "--version" not in argv:
 def test_a_node_that_cannot_work_is_avoided_by_the_jobs_that_come_after(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path
 ) -> None:
-    """The second array and the last job go elsewhere, and not where the user wanted none either."""
+    """The second array and the finalizer job run elsewhere, but not on nodes that the user excluded."""
     cluster.open("n0", "n1", "n2")
     aws = quick_aws(_FAILS_ON.format(nodes=("n1",)))
 
@@ -468,12 +470,12 @@ def test_a_node_that_cannot_work_is_avoided_by_the_jobs_that_come_after(
 
 
 def exclusions(cluster: SlurmDouble) -> list[str]:
-    """The nodes that each submitted job was kept off."""
+    """The nodes that each submitted job had to avoid."""
     return [Task(0, None, argv, {}).option("exclude") for argv in cluster.submitted]
 
 
 def submit_and_pass_on(lab: Lab, cluster: SlurmDouble, config: str) -> None:
-    """Two scans; the second one submits the last job again, away from the node where it could not start."""
+    """Two scans; the second one submits the finalizer job again, away from the node where it could not start."""
     cluster.open()
     assert lab.run("monitor", "--config", config).code == 0
     cluster.open("n1", "n2")
@@ -486,7 +488,7 @@ def submit_and_pass_on(lab: Lab, cluster: SlurmDouble, config: str) -> None:
 def test_a_node_where_the_program_cannot_start_is_avoided_and_reported_until_it_can(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, wide_run: Path, tmp_path: Path, what: str
 ) -> None:
-    """Its tasks are over in no time, and the last job is the next that it gets: that one is submitted elsewhere."""
+    """Its tasks end at once, and it gets the finalizer job next: that one is submitted elsewhere."""
     away = {"no program": sys.executable, "no shared folder": str(lab.log_dir)}[what]
     says = {"no program": "not found", "no shared folder": "its job wrote nothing to the log directory"}[what]
     cluster.replaced["n1"] = (away, str(tmp_path / "nowhere"))
@@ -517,7 +519,7 @@ def test_a_node_where_the_program_cannot_start_is_avoided_and_reported_until_it_
 def test_where_the_program_can_start_on_no_node_each_is_named(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tiny_run: Path, tmp_path: Path
 ) -> None:
-    """The last job is tried once on each."""
+    """The finalizer job is tried once on each node."""
     for node in ("n1", "n2"):
         cluster.replaced[node] = (sys.executable, str(tmp_path / "nowhere"))
     config = lab.config_for(tiny_run, {"executor": "slurm"}, aws_command=quick_aws(""))
@@ -613,7 +615,7 @@ def test_what_changes_vanishes_or_comes_while_nodes_send_is_settled_by_the_last_
 def test_an_analysis_is_checked_on_the_nodes_against_its_manifest(
     lab: Lab, server: S3Server, cluster: SlurmDouble, quick_aws: FakeAws, tmp_path: Path
 ) -> None:
-    """What is damaged is not sent; and when the manifest is another one meanwhile, nothing counts that it stood for."""
+    """Damaged files are not sent; if the manifest changes meanwhile, the proofs based on it no longer count."""
     analysis = make_analysis(make_run_with_analyses(tmp_path / "instrument"))
     damaged = analysis / "Data" / "BCLConvert" / "fastq" / "a.fastq.gz"
     good = damaged.read_text()

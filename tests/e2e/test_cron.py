@@ -49,7 +49,7 @@ SETTINGS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", 
 
 
 def settings_of(site: Site) -> str:
-    """What credentials come from, as lines of a crontab."""
+    """The sources of credentials, as lines of a crontab."""
     return "".join(f"{name}={site.env[name]}\n" for name in SETTINGS)
 
 

@@ -169,7 +169,7 @@ class Site:
         return list(log), self.plain(log)
 
     def files(self, folder: Path | None = None) -> dict[str, str]:
-        """Names in a folder (the log directory), without those of runs, and what opens each file to whom."""
+        """The names in the log directory, without those of runs, and the permissions of each file."""
         folder = folder or self.lab.log_dir
         found = {}
         for path in sorted(folder.rglob("*")):
@@ -332,7 +332,7 @@ def interrupted(folder: Path) -> Iterator[Site]:
 
 
 def look_at_work(site: Site, run: Path, config: str) -> None:
-    """What there is to see of an upload that sends the markers."""
+    """The files of an upload that is sending the markers."""
     site.upload("upload, another one is at work", run, "--json")
     site.run("status, while a run is uploaded", "status", "--config", config, "--json", run.name)
     site.run("monitor, while a run is uploaded", "monitor", "--config", config, "--json")
@@ -361,7 +361,7 @@ class Receiver(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.01,)).start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self.shutdown()
         self.server_close()
 
@@ -382,7 +382,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library has it
-        """Not on the tests' stderr."""
+        """Keep the log off the stderr of the tests."""
 
 
 @pytest.fixture(scope="module")
@@ -557,7 +557,7 @@ def test_exit_codes(uploads: Site, interrupted: Site, unattended: Site, streamin
 
 @pytest.fixture(scope="module")
 def odd(folder: Path) -> Iterator[Site]:
-    """What is refused, each in a process."""
+    """Refused command lines, each in a process."""
     with s3() as server:
         site = site_in(folder / "odd", server)
         run, growing = make_run(site.runs, 7), make_run(site.runs, 8, complete=False)

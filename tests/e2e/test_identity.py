@@ -39,7 +39,7 @@ class Place(Lab):
         return self.run(command, "--config", config, *argv)
 
     def states(self, **keys: Any) -> dict[str, str]:
-        """State by the run's folder."""
+        """The states by run folder."""
         runs = self.scan("--json", command="status", **keys).json["runs"]
         return {os.path.relpath(run["run_path"], self.root): run["state"] for run in runs}
 
@@ -459,7 +459,7 @@ def test_a_log_that_says_nothing_of_its_folder_is_ones_own(tmp_path: Path) -> No
 
 
 def begin(place: Place, first: Path) -> None:
-    """The run as a call left it that was killed."""
+    """The run as a killed call left it."""
     assert place.scan().code == 0
     log = {**log_of(place), "completed": False, "first_completed": ""}
     (place.log_dir / "uploads" / f"{NAME}.upload.log.json").write_text(json.dumps(log))

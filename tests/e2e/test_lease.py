@@ -140,7 +140,7 @@ class Host:
 
 @pytest.fixture
 def hosts(lab: Lab) -> tuple[Host, Host]:
-    """Two of them."""
+    """Two hosts."""
     if os.geteuid() != 0:
         skip_or_fail("needs root")
     both = Host(lab, "host-a"), Host(lab, "host-b")
@@ -249,7 +249,7 @@ def paused(numbers: LeaseFiles) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_paused_holder_keeps_a_lease_that_nobody_took(paused: subprocess.Popen[str]) -> None:
-    """As after Ctrl-Z: longer than others would have had to look."""
+    """As after Ctrl-Z: for longer than others would have watched it."""
     threading.Event().wait(2)  # that time passes is the point: 6 looks take 1.5 s
     psutil.Process(paused.pid).resume()
     assert paused.communicate("?\n", timeout=120) == ("still held\n", "")

@@ -33,7 +33,7 @@ def site(tmp_path: Path, server: S3Server, aws_of_lab: str) -> Site:
 
 
 def age(run: Path, hours: float) -> None:
-    """As if the instrument had begun and finished it that long ago."""
+    """Make it look as if the instrument had started and finished the run that long ago."""
     moment = time.time() - hours * HOUR
     for path in (run / "RunInfo.xml", *run.glob("*Complete.txt")):
         os.utime(path, (moment, moment))
@@ -59,7 +59,7 @@ def test_one_complete_run_to_one_place_quietly(site: Site, server: S3Server) -> 
 
 
 def test_a_finished_run_costs_next_to_nothing(site: Site, server: S3Server) -> None:
-    """Neither the body of its log is parsed nor its folder walked: both are spoilt here, and nothing notices."""
+    """Neither the body of its log is parsed nor its folder listed: both are corrupted here, which goes unnoticed."""
     run = site.run_folder("250101_M01234_0001_AAAAA")
     assert site.scan().code == 0
     head, key, _ = site.log_path(run).read_text().partition(',\n "failed_upload_files"')
@@ -420,7 +420,7 @@ def test_status_is_a_table_for_people(site: Site) -> None:
 
 
 def test_absurd_names_and_logs_never_keep_status_from_showing_the_rest(site: Site) -> None:
-    """A name that is neither UTF-8 nor short, numbers and times beyond all that can be shown."""
+    """A long name that is not UTF-8, and numbers and times that cannot be displayed."""
     site.run_folder("250101_M01234_0001_AAAAA")
     odd = site.run_folder("250103_M01234_0003_CCCCC")
     odd.rename(odd.with_name(os.fsdecode(b"\xff" + b"a" * 210)))
@@ -491,7 +491,7 @@ def test_a_dead_webhook_fails_nothing(site: Site, server: S3Server) -> None:
 
 
 def test_a_run_that_the_monitor_could_not_begin_stays_due(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    """However old it gets until somebody corrects the config."""
+    """No matter how old it is when the config is corrected."""
     assert lab.watch(tiny_run, entry={"bucket": "no-such-bucket"}).code == 1
     os.utime(tiny_run / "RunInfo.xml", (0, 0))
     os.utime(tiny_run / "CopyComplete.txt", (0, 0))

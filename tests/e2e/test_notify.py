@@ -383,7 +383,7 @@ def hang(handler: Handler) -> None:
 
 
 def trickle(handler: Handler) -> None:
-    """Always something, never enough: each byte comes well within a socket's timeout."""
+    """Send one byte at a time, each well within a socket's timeout, but never a whole answer."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     while not handler.server.over.wait(0.02):
         handler.wfile.write(b"x")

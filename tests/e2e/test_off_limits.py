@@ -162,7 +162,7 @@ def run(tiny_run: Path) -> Path:
 
 @pytest.fixture
 def unwritten(lab: Lab, run: Path) -> Iterator[None]:
-    """Whatever is refused in a test, it leaves the run as it was, and writes nothing anywhere."""
+    """A refused command leaves the run unchanged, and writes nothing."""
     before = {path: path.lstat().st_mtime_ns for path in (run, *run.rglob("*"))}
     yield
     assert {path: path.lstat().st_mtime_ns for path in (run, *run.rglob("*"))} == before

@@ -78,7 +78,7 @@ def test_a_killed_holder_leaves_no_lock(lock_path: Path) -> None:
 
 
 def test_a_child_keeps_the_lock_that_it_inherited(lock_path: Path) -> None:
-    """As an `aws` does whose parent was killed."""
+    """Like an `aws` whose parent was killed."""
     with lock.hold(lock_path, "RUN") as held:
         child = subprocess.Popen(
             ("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=(held.descriptor,)
@@ -153,7 +153,7 @@ logs.LogStream(logging.getLogger()).write(f"warning: {sys.argv[2]}")
 
 
 def test_a_message_is_one_line_without_control_characters_in_the_main_log(tmp_path: Path) -> None:
-    """Nobody who names a file or a run can write lines of his own there, or colours, as in a traceback."""
+    """Names of files and runs can add neither lines nor colours there."""
     run_python(LOGGED, tmp_path, "a\n2026-01-01 INFO forged\r\x1b[31mred\x9b")
     lines = (tmp_path / "s3_upload.log").read_text().split("\n")
     assert all(line.isprintable() for line in lines)

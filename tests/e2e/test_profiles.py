@@ -20,7 +20,7 @@ with open({{path!r}}, "a") as notes:
 
 
 def identities(notes: Path, path: str) -> list[dict[str, Any]]:
-    """The different environments of the processes that named this path in S3."""
+    """The distinct environments of the processes for this path in S3."""
     lines = [json.loads(line) for line in notes.read_text().splitlines()]
     found: list[dict[str, Any]] = []
     found += (known for argv, known in lines if any(path in word for word in argv) and known not in found)

@@ -25,7 +25,7 @@ MARKERS = ("CopyComplete.txt", "RTAComplete.txt")
 
 
 def restore(lab: Lab, run: Path | str, *argv: str, **options: Any) -> Result:
-    """To the path where it was, unless --local-path follows."""
+    """Restore the run to the path where it was, unless --local-path follows."""
     return lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), *argv, **options)
 
 

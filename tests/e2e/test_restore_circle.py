@@ -42,7 +42,7 @@ def is_identical(run: Path, saved: Path) -> None:
 
 
 def make_odd(run: Path, number: int) -> None:
-    """Add what instruments, people and tools leave in a run: some of it in each."""
+    """Add some of the things that instruments, people and tools leave in a run."""
     if number == 1:
         for name in HOSTILE_NAMES:
             (run / "Data" / name).write_bytes(name.encode())
@@ -72,7 +72,7 @@ def make_runs(parent: Path, instrument: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("instrument", sorted(INSTRUMENTS))
 def test_runs_come_back_as_they_were(lab: Lab, server: S3Server, tmp_path: Path, instrument: str) -> None:
-    """Uploaded and verified by the monitor, deleted by `cleanup`, and back by the commands that this names."""
+    """Uploaded by the monitor, deleted by `cleanup`, and restored with the commands that it prints."""
     runs = list(make_runs(tmp_path / "instrument", instrument))
     for run in runs:
         shutil.copytree(run, tmp_path / "saved" / run.name, symlinks=True)

@@ -99,7 +99,7 @@ def rot(stored: StoredObject) -> None:
 
 
 def replace(archive: Archive, path: str, *, size: int = 0) -> None:
-    """Somebody has uploaded other bytes, of the same size unless it is given."""
+    """Someone has uploaded other bytes, of the same size by default."""
     stored = archive.object(path)
     archive.server.put(BUCKET, f"{archive.run.name}/{path}", b"?" * (size or stored.size))
 

@@ -159,7 +159,7 @@ def nothing(folder: Path, run: Path) -> Before:
 
 
 def interrupted(folder: Path, run: Path) -> Before:
-    """Killed while the marker is sent, so that the journal has all the rest; then another file came."""
+    """Killed while the marker was being sent, so that the journal has the rest; then another file arrived."""
     with scene(folder, run) as here:
         with here.server.hold(key_contains="RTAComplete") as gate:
             process = here.lab.start(*here.argv)
@@ -170,7 +170,7 @@ def interrupted(folder: Path, run: Path) -> Before:
 
 
 def corrupted(folder: Path, run: Path) -> Before:
-    """The same, and half of the log is lost."""
+    """The same, but half of the log is lost."""
     before = interrupted(folder, run)
     logs = {
         name: content[: len(content) // 2] if name.endswith(".json") else content
@@ -180,7 +180,7 @@ def corrupted(folder: Path, run: Path) -> Before:
 
 
 def completed(folder: Path, run: Path) -> Before:
-    """All uploaded; then a file was written anew and another one came."""
+    """All files were uploaded; then one was rewritten and another one arrived."""
     with scene(folder, run) as here:
         assert here.lab.run(*here.argv).code == 0
         before = here.snapshot()
@@ -215,7 +215,7 @@ def test_a_kill_at_every_step_in_the_log_folder(
 
 @pytest.mark.sweep
 def test_only_the_main_thread_takes_steps_in_the_log_folder(tmp_path: Path, run: Path, strace: str) -> None:
-    """So tracing that one alone, as above, misses nothing but the beat of leases."""
+    """So tracing only that thread, as above, misses nothing but the heartbeats of leases."""
     with scene(tmp_path / "lab", run) as here:
         assert finished(traced(strace, here, "-f", "--seccomp-bpf")) == 0
         lines = trace_of(here).read_text().splitlines()
@@ -286,7 +286,7 @@ def killed_at_random(here: Scene, clean: Clean, chance: random.Random) -> bool:
 def test_kills_at_random_moments(
     tmp_path: Path, big_run: Path, clean: Clean, number: int, record_property: Record
 ) -> None:
-    """Of s3sync alone, whose children then go on, or of all of it; other moments with each transfer client."""
+    """Of s3sync alone, whose children then continue, or of all processes; at other times for each transfer client."""
     chance = random.Random(f"{SEED + number}{Lab.transfer_client}")
     costs: list[Cost] = []
     tries = 0

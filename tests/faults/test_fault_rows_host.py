@@ -150,7 +150,7 @@ def test_row_22_file_grows_at_every_try(lab: Lab, server: S3Server, tiny_run: Pa
 def test_row_22_a_run_that_keeps_changing_is_not_completed(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
 ) -> None:
-    """It changes whenever all of it was just verified."""
+    """It changes each time all of it has just been verified."""
     growing = tiny_run / "Data" / "growing"
     aws = quick_aws(f"if 'list-objects-v2' in argv:\n    open({str(growing)!r}, 'ab').write(b'more')")
     growing.write_bytes(b"some")
@@ -814,7 +814,7 @@ def test_row_37_log_disk_takes_no_more_of_a_file(
 def test_row_38_fsync_fails(
     lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, quick_aws: FakeAws, error: str
 ) -> None:
-    """At each fsync of a call in turn."""
+    """Each fsync of a call fails in turn."""
     strace = shutil.which("strace") or skip_or_fail("no strace")
     argv = lab.upload_argv(tiny_run, "--aws_command", quick_aws(""))
     assert lab.run(*argv).code == 0
@@ -878,7 +878,7 @@ def test_row_39_corrupt_or_empty_log(
 def test_row_39_a_log_that_says_nothing_but_completed(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, content: str
 ) -> None:
-    """The monitor does not take it for done, either."""
+    """The monitor does not consider it done, either."""
     log = lab.log_path(tiny_run)
     log.parent.mkdir(parents=True)
     log.write_text(content)
@@ -892,7 +892,7 @@ def test_row_39_a_log_that_says_nothing_but_completed(
 
 @pytest.mark.parametrize("cut", [100, 1000, -10, -2])
 def test_row_39_truncated_log(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, cut: int) -> None:
-    """Of a completed run: the monitor does not take it for done."""
+    """The log of a completed run: the monitor does not consider it done."""
     aws = quick_aws("")
     assert lab.watch(tiny_run, aws_command=aws).code == 0
     log = lab.log_path(tiny_run)
@@ -910,7 +910,7 @@ def test_row_39_truncated_log(lab: Lab, server: S3Server, tiny_run: Path, quick_
 
 
 def test_row_39_corrupt_journal(lab: Lab, server: S3Server, tiny_run: Path, tmp_path: Path, quick_aws: FakeAws) -> None:
-    """A killed upload left it, with all files but the marker; whatever became of it, S3 has the last word."""
+    """A killed upload left it with all files but the marker; S3 decides in any case."""
     argv = lab.upload_argv(tiny_run, "--json", "--aws_command", quick_aws(""))
     with server.hold(key_contains="/CopyComplete.txt") as gate:
         process = lab.start(*argv)

@@ -442,7 +442,7 @@ def test_row_13_clock_skew(ceph_lab: Lab, ceph: Gateway, ceph_run: Path, each_re
 
 
 def test_row_14_head_403(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    """Of two files one arrived and one did not; nobody may look, so nobody knows."""
+    """One of two files arrived; nobody may read them, so it is unknown which."""
     server.add_fault(Fault("drop", key_contains=FIRST, count=None))
     server.add_fault(Fault("status", method="HEAD", status=403, code="AccessDenied", key_contains="Data", count=None))
 

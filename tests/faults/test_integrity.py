@@ -81,7 +81,7 @@ def test_kms_objects_beside_objects_whose_etags_are_md5s_are_verified(
 
 
 def test_a_checksum_of_other_bytes_is_no_proof(lab: Lab, server: S3Server, run: Path) -> None:
-    """The ETag says nothing, the size is right; the checksum alone can tell."""
+    """The ETag is no evidence and the size is right; only the checksum differs."""
     assert lab.upload(run, "--skip_check", "--sse", "aws:kms").code == 0
     stored = server.objects(BUCKET)["RUN/RunInfo.xml"]
     stored.checksums["x-amz-checksum-crc32"] = "AAAAAA=="

@@ -159,7 +159,7 @@ def test_other_bytes_are_found_on_a_server_whose_etags_are_not_md5s(
 def test_a_stale_object_is_no_proof_where_etags_are_not_md5s(
     lab: Lab, server: S3Server, run: Path, aws: tuple[str, str]
 ) -> None:
-    """The CLI says that all went well, but what is there has been there before."""
+    """The CLI reports success, but the object was there before."""
     speak(server, opaque_etags="multipart", checksums="ignored")
     old = server.put(BUCKET, f"{run.name}/{BIGGER}", (run / BIGGER).read_bytes().swapcase())
     old.etag, old.last_modified = f"{'0' * 32}-2", old.last_modified - 3600

@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"ok")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library has it
-        """Not on the tests' stderr."""
+        """Keep the log off the stderr of the tests."""
 
 
 class Receiver(ThreadingHTTPServer):

@@ -197,7 +197,7 @@ def is_printable(text: str) -> bool:
 
 
 def tried(parse: Callable[[], T], expected: type[Exception]) -> tuple[T | None, str]:
-    """Return what it returns, or the printable message of the one error that it may raise."""
+    """Return its result, or the printable message of the only error that it may raise."""
     try:
         return parse(), ""
     except expected as error:

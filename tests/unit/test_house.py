@@ -252,7 +252,7 @@ def test_every_error_has_an_id() -> None:
 
 
 def is_explained(node: ast.FunctionDef) -> bool:
-    """By its docstring, or, where it is a line of a Protocol (`...`), by that of the class."""
+    """Explained by its docstring or, as a line of a Protocol (`...`), by that of the class."""
     return bool(ast.get_docstring(node)) or [ast.unparse(line) for line in node.body] == ["..."]
 
 

@@ -58,7 +58,7 @@ def request_for(
 
 
 def nothing() -> None:
-    """Nobody asks for the end."""
+    """Never ask for a stop."""
 
 
 def test_all_verified_files_are_deleted_with_their_folders(run: Path) -> None:

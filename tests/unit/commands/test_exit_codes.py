@@ -28,7 +28,7 @@ NOTE = Problem("RUN", "too old", "note", id="run.too-old")
 
 @pytest.fixture
 def same_umask() -> Iterator[None]:
-    """Undo what a scan sets."""
+    """Restore the umask that a scan changes."""
     before = os.umask(0o022)
     os.umask(before)
     yield

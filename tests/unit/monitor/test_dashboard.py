@@ -185,7 +185,7 @@ def test_every_state_has_a_sign_besides_its_colour() -> None:
 
 @pytest.mark.parametrize("name", [*HOSTILE_NAMES, "<script>alert(1)<!--", "'\" onload=alert(1) x=", "{{ 7*7 }}", "]]>"])
 def test_a_hostile_name_is_a_name(tmp_path: Path, name: str) -> None:
-    """Through everything that a name goes through: the log, its head, the page."""
+    """In every place that shows a name: the log, its head, the page."""
     config = config_of(tmp_path)
     run, destination = Run(path=tmp_path / "gone" / name, run_id=name, info=RunInfo()), Destination("lab-runs", "")
     state = RunState(run_id=name, run_path=str(run.path), total_local_files=2, failed={f"Data/{name}": name})

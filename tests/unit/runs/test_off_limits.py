@@ -31,7 +31,7 @@ def run(tiny_run: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo what a test tells `tempfile`."""
+    """Reset the folder that a test gives to `tempfile`."""
     monkeypatch.setattr("tempfile.tempdir", None)
 
 
@@ -118,7 +118,7 @@ def test_another_usual_folder_is_taken_instead(tmp_path: Path, monkeypatch: pyte
 
 
 def test_temporary_files_never_go_into_the_current_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's `tempfile` ends there."""
+    """Python's `tempfile` falls back to it."""
     before = tree(run)
     monkeypatch.chdir(run)
     monkeypatch.setattr(off_limits, "_LAST_RESORTS", ("/nowhere/tmp", "/dev/null"))

@@ -226,7 +226,7 @@ def test_files_with_other_names_of_tiles_than_those_of_run_info_are_unknown(tmp_
 
 
 def test_the_list_of_tiles_says_which_surface_a_flow_cell_has(tmp_path: Path) -> None:
-    """The one surface of an SP flow cell is the second."""
+    """The only surface of an SP flow cell is the second one."""
     tiles = ["1_2101", "1_2102", "2_2101", "2_2102"]
     assert check(tmp_path, cbcl(surfaces="2"), tiles=tiles).kind == "whole"
     assert check(tmp_path, cbcl(surfaces="1"), tiles=tiles).kind != "whole"

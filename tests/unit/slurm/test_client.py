@@ -14,7 +14,7 @@ from tests.helpers.lab import BUCKET
 @pytest.mark.parametrize("name", ["--sbatch_options", "--sbatch-options"])
 @pytest.mark.parametrize("value", ["--partition=short", "--cpus-per-gpu 2 --mem-per-cpu=4G", "-p short", "-p", ""])
 def test_options_for_sbatch_are_taken_as_they_are(name: str, value: str) -> None:
-    """Whether `=` joins them or not, hyphens and all."""
+    """With or without `=`, and with hyphens."""
     before = ["upload", "--local-path", "RUN", "--bucket", BUCKET]
     for options in ([name, value], [f"{name}={value}"]):
         args = command_line.parse([*before, *options, "--executor", "slurm"])

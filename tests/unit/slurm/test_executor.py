@@ -210,7 +210,7 @@ def test_an_interruption_is_reported_even_if_the_log_cannot_be_written(
 def test_progress_shows_no_processes_of_tasks_that_are_dead(
     scene: Scene, tmp_path: Path, squeue: str, activity: str, processes: int
 ) -> None:
-    """What a task said last stays in its file."""
+    """The last report of a task stays in its file."""
     set_squeue(tmp_path, squeue)
     scene.folder.write_plan(1, [(LocalFile("Data/a", 1, 1),), (LocalFile("Data/b", 1, 1),)])
     scene.folder.mark_finalizer_submitted(7)

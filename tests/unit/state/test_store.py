@@ -845,7 +845,7 @@ class OnDisk(NamedTuple):
 
     @property
     def known(self) -> dict[str, Proof]:
-        """What an upload has to go by."""
+        """The facts that an upload knows."""
         verified = self.log.verified if isinstance(self.log, Logged) else {}
         return verified | {proof.path: proof for proof in self.journal}
 
@@ -980,7 +980,7 @@ class Crashes(RuleBasedStateMachine):
     @precondition(lambda self: not self.alive and isinstance(self.disk_has.log, Logged))
     @rule(kept=st.sampled_from([0, 0.3, 0.99]), zeros=st.booleans())
     def corrupt_the_log(self, kept: float, zeros: bool) -> None:
-        """Nothing of ours does that."""
+        """Corrupt the log, as nothing of ours does."""
         path = store_for(self.root).log_path
         content = path.read_bytes()
         rest = content[: int(len(content) * kept)]
@@ -1028,7 +1028,7 @@ class Crashes(RuleBasedStateMachine):
 
 
 def upload(machine: Crashes, stage: str = "", death: Death | None = None) -> bool:
-    """All of an upload, unless it comes to its death in a stage; whether it survived."""
+    """Run a whole upload, which may die in a stage; return whether it survived."""
     new = [*proofs_of("a", "b").values()]
     stages: dict[str, Callable[[Death | None], None]] = {
         "begin": lambda death: machine.begin(death=death),

@@ -103,7 +103,7 @@ def test_lines_of_numbers() -> None:
 
 
 def test_no_time_is_left_to_tell_where_no_bytes_are_left() -> None:
-    """Objects are still asked for, which nobody can know the end of."""
+    """Objects are still being requested, and nobody knows for how long."""
     clock = Clock()
     pace = ProgressRate(clock)
     clock.now += 10
@@ -203,7 +203,7 @@ def terminal() -> Iterator[Terminal]:
 
 
 def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> None:
-    """It cannot draw anew; without lines it would show nothing at all for hours."""
+    """It cannot redraw; without lines it would show nothing for hours."""
     monkeypatch.setenv("TERM", "dumb")
     with os.fdopen(os.dup(terminal.slave), "w") as stream:
         assert isinstance(for_stream(stream), Lines)
