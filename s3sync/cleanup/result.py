@@ -75,10 +75,10 @@ def checked_result(candidate: CleanupCandidate, verified: VerifiedFiles) -> RunR
 
 
 def describe_kept(paths: Sequence[str]) -> str:
-    """Return `2 files not in S3 stay, with their folders: a, b`."""
+    """Return `2 files not in S3 are kept, with their folders: a, b`."""
     named = ", ".join(map(printable, paths[:_MAX_NAMES]))
     more = f", and {len(paths) - _MAX_NAMES:,} more" if len(paths) > _MAX_NAMES else ""
-    verb = "stays, with its folder" if len(paths) == 1 else "stay, with their folders"
+    verb = "is kept, with its folder" if len(paths) == 1 else "are kept, with their folders"
     return f"{pluralize(len(paths), 'file')} not in S3 {verb}: {named}{more}"
 
 

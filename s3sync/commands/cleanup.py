@@ -231,16 +231,16 @@ def _run_json(result: RunResult, config: Config) -> dict[str, Any]:
 
 
 def _verdict(result: RunResult) -> str:
-    stays = f"; {describe_kept(result.kept)}" if result.kept else ""
+    kept = f"; {describe_kept(result.kept)}" if result.kept else ""
     reason = f"{result.reason} [{result.reason_id}]" if result.reason_id else result.reason
     if result.outcome in ("kept", "busy"):
-        return f"stays: {reason}"
+        return f"kept: {reason}"
     if result.outcome == "partly deleted":
-        return f"NOT all deleted, {pluralize(len(result.not_deleted), 'problem')}: {reason}{stays}"
+        return f"NOT all deleted, {pluralize(len(result.not_deleted), 'problem')}: {reason}{kept}"
     if result.reason:
-        return f"{result.outcome}, but {reason}{stays}"
+        return f"{result.outcome}, but {reason}{kept}"
     where = " and ".join(printable(run.url) for run in result.candidate.uploaded)
-    return f"{result.outcome}: identical in {where}{stays}"
+    return f"{result.outcome}: identical in {where}{kept}"
 
 
 def _each(chosen: list[CleanupCandidate]) -> Iterator[str]:

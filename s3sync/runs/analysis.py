@@ -135,17 +135,17 @@ def check_completion(
     if not markers.present:
         return markers.incomplete(f"waits for {missing}")
     if not missing and os.path.lexists(analysis.path / "Manifest.tsv"):
-        return markers.complete(f"{present} are there")  # the upload finds the files that it names and are missing
+        return markers.complete(f"{present} exist")  # the upload finds the files that it names and are missing
     listing, now = local_files.list_files(analysis), time.time() if now is None else now
     if not missing and not _has_files_after_markers(listing):
-        return markers.complete(f"{present} are there")
+        return markers.complete(f"{present} exist")
     quiet = max(0.0, now - local_files.last_change(listing, now))
     if quiet < quiet_seconds:
         cause = f"waits for {missing}, or until" if missing else "files arrived after its markers; waits until"
         return markers.incomplete(f"{cause} nothing changed for {human_seconds(quiet_seconds)}")
     if not missing:
-        return markers.complete(f"{present} are there")
-    reason = f"{present} is there, {missing} is not, and nothing changed for {human_seconds(quiet)}"
+        return markers.complete(f"{present} exist")
+    reason = f"{present} exists, {missing} does not, and nothing changed for {human_seconds(quiet)}"
     return markers.complete(reason, Notice(reason, id="run.one-marker"))
 
 

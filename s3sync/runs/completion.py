@@ -145,7 +145,7 @@ def check_completion(
     """
     names = _root_names(run.path)
     if copy_complete := _first_match(_COPY_COMPLETE, names):
-        return Completion(is_complete=True, reason=f"{copy_complete} is there")
+        return Completion(is_complete=True, reason=f"{copy_complete} exists")
     rta_complete = _first_match(_RTA_COMPLETE, names)
     family = find_family_of_run(run.path, run.info.instrument)
     writes_copy_complete = _writes_copy_complete(run, family)
@@ -157,13 +157,13 @@ def check_completion(
     if not rta_complete:
         return Completion(is_complete=False, reason=f"waits for RTAComplete ({label})")
     if writes_copy_complete is False:
-        return Completion(is_complete=True, reason=f"{rta_complete} is there")
+        return Completion(is_complete=True, reason=f"{rta_complete} exists")
     quiet = max(0.0, (time.time() if now is None else now) - newest_change())
     if quiet < quiet_seconds:
         remaining = human_seconds(quiet_seconds - quiet)
-        reason = f"{label}: {rta_complete} is there; must stay unchanged for {remaining} more"
+        reason = f"{label}: {rta_complete} exists; must stay unchanged for {remaining} more"
         return Completion(is_complete=False, reason=reason, is_settling=True)
-    reason = f"{rta_complete} is there and nothing changed for {human_seconds(quiet)}"
+    reason = f"{rta_complete} exists and nothing changed for {human_seconds(quiet)}"
     return Completion(is_complete=True, reason=reason)
 
 

@@ -158,7 +158,7 @@ class _ReadinessCheck:
         if not result.is_complete:
             return result._replace(reason=f"{waited}; {result.reason}")
         if not result.warnings:
-            overdue = overdue._replace(text=f"{waited}; uploaded without it, as all base calls are there")
+            overdue = overdue._replace(text=f"{waited}; uploaded without it, as it has all base calls")
         warnings = (overdue, *result.warnings)
         return Readiness("complete", "; ".join(warning.text for warning in warnings), warnings)
 

@@ -455,7 +455,7 @@ def test_one_marker_and_a_quiet_time_are_enough_where_the_other_does_not_come(ru
     assert early.reason == f"waits for {other}, or until nothing changed for 1 h 00 min"
     assert late.is_complete
     assert late.warnings == ((late.reason, "run.one-marker"),)
-    assert f"{marker} is there, {other} is not, and nothing changed for 1 h 0" in late.reason
+    assert f"{marker} exists, {other} does not, and nothing changed for 1 h 0" in late.reason
 
 
 def test_no_marker_at_all_is_not_enough_however_long(run: Path) -> None:
@@ -474,7 +474,7 @@ def test_the_monitor_uploads_an_analysis_with_one_marker_and_says_so(
     for _ in range(2):  # the analysis after its run
         assert lab.watch(run, **keys).code == 0
     assert keys_of(folder) <= set(server.objects(BUCKET))
-    assert f"{LAST} is not, and nothing changed" in (lab.log_dir / "s3_upload.log").read_text()
+    assert f"{LAST} does not, and nothing changed" in (lab.log_dir / "s3_upload.log").read_text()
 
 
 def test_an_analysis_without_manifest_whose_markers_came_first_is_still_being_copied(run: Path) -> None:

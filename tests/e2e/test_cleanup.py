@@ -205,7 +205,7 @@ def test_what_is_not_in_s3_stays_with_its_folders_and_all_links_are_only_links(
     left = {str(path.relative_to(tiny_run)) for path in tiny_run.rglob("*")}
     assert left == {"Logs", "Logs/excluded.tmp", "Logs/second.tmp", "pipe", "dangling", "to a folder"}
     assert outside.read_text() == "not of the run"
-    assert "5 files not in S3 stay, with their folders: Logs/excluded.tmp, Logs/second.tmp" in " ".join(
+    assert "5 files not in S3 are kept, with their folders: Logs/excluded.tmp, Logs/second.tmp" in " ".join(
         result.out.split()
     )
     assert record_of(lab, tiny_run)["finished"]

@@ -275,7 +275,7 @@ def test_a_mirrored_run_goes_up_when_all_of_it_is_there_and_not_before(
         assert (held.code, held.err, server.objects(BUCKET)) == (0, "", {}), part
         assert judge(lab, copy.folder).state == "settling", part
     assert judge(lab, copy.folder).reason.startswith(
-        "CopyComplete.txt is there; files arrived after the completion marker"
+        "CopyComplete.txt exists; files arrived after the completion marker"
     )
     list(copy)
 

@@ -45,8 +45,8 @@ def test_a_cleanup_is_complete(cleanup: CleanupResult, names: list[str], delete:
 
 
 def test_files_that_stay_are_counted_and_the_first_named() -> None:
-    assert describe_kept(["a"]) == "1 file not in S3 stays, with its folder: a"
-    assert describe_kept(["a", "b", "c", "d"]) == "4 files not in S3 stay, with their folders: a, b, c, and 1 more"
+    assert describe_kept(["a"]) == "1 file not in S3 is kept, with its folder: a"
+    assert describe_kept(["a", "b", "c", "d"]) == "4 files not in S3 are kept, with their folders: a, b, c, and 1 more"
     assert describe_not_deleted({}) == ""
     assert describe_not_deleted({"a\n": "changed"}) == r"a\n: changed (fix that, and run the same command again)"
     assert describe_not_deleted({"a": "changed", "b": "gone"}).startswith("a: changed, and 1 more (")

@@ -66,7 +66,7 @@ def test_a_whole_run_of_every_family_goes_up_at_once(tmp_path: Path, instrument:
     assert structure.check(flow_cell, local_files.list_files(run).files).kind == "whole"
     verdict = check(run)
     assert (verdict.state, verdict.warnings) == ("complete", ()), verdict.reason
-    assert re.fullmatch(r"(CopyComplete|RTAComplete).txt is there", verdict.reason)
+    assert re.fullmatch(r"(CopyComplete|RTAComplete).txt exists", verdict.reason)
 
 
 @pytest.mark.parametrize("instrument", INSTRUMENTS)
@@ -154,7 +154,7 @@ def test_base_calls_that_are_excluded_need_not_be_there(run: Run) -> None:
     assert check(run, HOUR + 1).state == "incomplete"
     assert check(run, terms=without_lane_2).state == "settling", "the rest may still be copied"
     assert check(run, HOUR + 1, without_lane_2) == Readiness(
-        "complete", "CopyComplete.txt is there and nothing changed for 1 h 00 min"
+        "complete", "CopyComplete.txt exists and nothing changed for 1 h 00 min"
     )
     base_calls(run)[0].unlink()
     assert "1 file missing" in check(run, HOUR + 1, without_lane_2).reason

@@ -105,33 +105,33 @@ NEXTSEQ_10 = "<RunParameters><Setup><ApplicationVersion>10</ApplicationVersion><
         ("A01295", "", None, 99 * HOUR, False, "waits for CopyComplete.txt, which NovaSeq 6000 A01295"),
         ("A01295", "RTAComplete.txt", None, 99 * HOUR, False, "waits for CopyComplete.txt"),
         ("A01295", "RTAComplete.txt SequenceComplete.txt", None, 99 * HOUR, False, "waits for CopyComplete.txt"),
-        ("A01295", "RTAComplete.txt CopyComplete.txt", None, 0, True, "CopyComplete.txt is there"),
-        ("A01295", "CopyComplete.txt", None, 0, True, "CopyComplete.txt is there"),
-        ("A01295", "copycomplete.txt", None, 0, True, "copycomplete.txt is there"),
+        ("A01295", "RTAComplete.txt CopyComplete.txt", None, 0, True, "CopyComplete.txt exists"),
+        ("A01295", "CopyComplete.txt", None, 0, True, "CopyComplete.txt exists"),
+        ("A01295", "copycomplete.txt", None, 0, True, "copycomplete.txt exists"),
         ("A01295", "CopyComplete.txt.tmp", None, 99 * HOUR, False, "waits for CopyComplete.txt"),
         ("A01295", "NotCopyComplete.txt", None, 99 * HOUR, False, "waits for CopyComplete.txt"),
         ("LH00130", "RTAComplete.txt", None, 99 * HOUR, False, "NovaSeq X LH00130"),
-        ("LH00130", "CopyComplete.txt", None, 0, True, "CopyComplete.txt is there"),
+        ("LH00130", "CopyComplete.txt", None, 0, True, "CopyComplete.txt exists"),
         ("VH00320", "RTAComplete.txt", None, 99 * HOUR, False, "NextSeq 1000/2000"),
         ("FS10000845", "RTAComplete.txt", None, 99 * HOUR, False, "iSeq 100"),
         ("MN00595", "RTAComplete.txt", None, 99 * HOUR, False, "MiniSeq"),
         ("SH00123", "RTAComplete.txt", None, 99 * HOUR, False, "MiSeq i100"),
         # HiSeq never writes it
         ("D00289", "", None, 99 * HOUR, False, "waits for RTAComplete (HiSeq D00289)"),
-        ("D00289", "RTAComplete.txt", None, 0, True, "RTAComplete.txt is there"),
-        ("ST-E00127", "RTAComplete.txt", None, 0, True, "RTAComplete.txt is there"),
+        ("D00289", "RTAComplete.txt", None, 0, True, "RTAComplete.txt exists"),
+        ("ST-E00127", "RTAComplete.txt", None, 0, True, "RTAComplete.txt exists"),
         ("D00289", "Basecalling_Netcopy_complete.txt", None, 99 * HOUR, False, "waits for RTAComplete"),
-        ("D00289", "CopyComplete.txt", None, 0, True, "CopyComplete.txt is there"),
+        ("D00289", "CopyComplete.txt", None, 0, True, "CopyComplete.txt exists"),
         # MiSeq and NextSeq 500/550 write it from version 4 of the control software on
-        ("M00146", "RTAComplete.txt", MISEQ_2, 0, True, "RTAComplete.txt is there"),
+        ("M00146", "RTAComplete.txt", MISEQ_2, 0, True, "RTAComplete.txt exists"),
         ("M00146", "", MISEQ_2, 99 * HOUR, False, "waits for RTAComplete (MiSeq M00146)"),
         ("M00146", "RTAComplete.txt", MISEQ_4, 99 * HOUR, False, "waits for CopyComplete.txt, which MiSeq M00146"),
-        ("M00146", "CopyComplete.txt", MISEQ_4, 0, True, "CopyComplete.txt is there"),
-        ("NB551051", "RTAComplete.txt", NEXTSEQ_2, 0, True, "RTAComplete.txt is there"),
-        ("NB551051", "RTAComplete.xml", NEXTSEQ_2, 0, True, "RTAComplete.xml is there"),
+        ("M00146", "CopyComplete.txt", MISEQ_4, 0, True, "CopyComplete.txt exists"),
+        ("NB551051", "RTAComplete.txt", NEXTSEQ_2, 0, True, "RTAComplete.txt exists"),
+        ("NB551051", "RTAComplete.xml", NEXTSEQ_2, 0, True, "RTAComplete.xml exists"),
         ("NB551051", "RTARead1Complete.txt RTARead2Complete.txt", NEXTSEQ_2, 9 * HOUR, False, "waits for RTAComplete"),
         ("NS500340", "RTAComplete.txt", NEXTSEQ_4, 99 * HOUR, False, "waits for CopyComplete.txt"),
-        ("NS500340", "RTAComplete.txt CopyComplete.txt", NEXTSEQ_4, 0, True, "CopyComplete.txt is there"),
+        ("NS500340", "RTAComplete.txt CopyComplete.txt", NEXTSEQ_4, 0, True, "CopyComplete.txt exists"),
         ("NB551051", "RTAComplete.txt", NEXTSEQ_10, 99 * HOUR, False, "waits for CopyComplete.txt"),
         # ... and where the version cannot be known, time decides
         ("M00146", "RTAComplete.txt", None, HOUR - 1, False, "must stay unchanged for 1.0 s more"),
@@ -143,11 +143,11 @@ NEXTSEQ_10 = "<RunParameters><Setup><ApplicationVersion>10</ApplicationVersion><
         # as it does for instruments nobody has heard of
         ("ZZ001", "", None, 99 * HOUR, False, "waits for RTAComplete (instrument ZZ001)"),
         ("", "", None, 99 * HOUR, False, "waits for RTAComplete (instrument unknown)"),
-        ("ZZ001", "RTAComplete.txt", None, 0, False, "instrument ZZ001: RTAComplete.txt is there; must stay unchanged"),
+        ("ZZ001", "RTAComplete.txt", None, 0, False, "instrument ZZ001: RTAComplete.txt exists; must stay unchanged"),
         ("ZZ001", "RTAComplete.xml", None, HOUR - 1, False, "must stay unchanged for 1.0 s more"),
-        ("ZZ001", "rtacomplete.TXT", None, HOUR, True, "rtacomplete.TXT is there and nothing changed"),
+        ("ZZ001", "rtacomplete.TXT", None, HOUR, True, "rtacomplete.TXT exists and nothing changed"),
         ("ZZ001", "RTAComplete.txt", None, -HOUR, False, "must stay unchanged for 1 h 00 min more"),
-        ("ZZ001", "COPYCOMPLETE.TXT", None, 0, True, "COPYCOMPLETE.TXT is there"),
+        ("ZZ001", "COPYCOMPLETE.TXT", None, 0, True, "COPYCOMPLETE.TXT exists"),
     ],
 )
 def test_completion(
@@ -177,12 +177,12 @@ def test_an_unknown_instrument_is_one_printable_line(tmp_path: Path) -> None:
 
 def test_version_is_found_in_lower_case_run_parameters(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "M00146", runParameters_xml=MISEQ_2)
-    assert judge_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt is there")
+    assert judge_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt exists")
 
 
 def test_version_is_found_in_the_other_run_parameters_if_one_is_broken(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "M00146", RunParameters_xml="<", runParameters_xml=MISEQ_2)
-    assert judge_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt is there")
+    assert judge_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt exists")
 
 
 def test_absurd_version_is_not_a_version(tmp_path: Path) -> None:
