@@ -84,7 +84,7 @@ class AwsError(S3SyncError):
 
 
 class DeniedError(AwsError):
-    """S3 rejects every file of a run. It may accept those of others, because a policy may concern some keys only."""
+    """S3 rejects every file of a run. It may accept those of other runs, since a policy may concern only some keys."""
 
 
 class SlurmError(S3SyncError):

@@ -99,7 +99,7 @@ class Pattern:
 
 
 def _rewrite(found: re.Match[str]) -> str:
-    """Return a part of a pattern as `regex` has to have it, to read it as `re` does."""
+    """Rewrite a part of a pattern so that `regex` reads it as `re` does."""
     if found["set"] is not None:
         inner = re.sub(r"^\]|\[", r"\\\g<0>", _REWRITTEN.sub(_rewrite, found["set"]))
         return f"[{found['negation']}{inner}]"

@@ -25,8 +25,8 @@ _SOCKET = re.compile(r"socket:\[(\d+)\]")
 class IoSnapshot:
     """The bytes that a process and its descendants have read and written. Two snapshots that differ show progress.
 
-    The kernel's counters cover files, pipes and TLS, but not what is sent by send(2). So `unsent` has the bytes that
-    each socket still holds: that number changes when the other side accepts some.
+    The kernel's counters cover files, pipes and TLS, but not data sent by send(2). So `unsent` has the bytes that each
+    socket still holds: that number changes when the other side accepts some.
     """
 
     read: int  # bytes

@@ -88,7 +88,7 @@ MFA = Cause(
 CREDENTIAL_PROCESS = Cause(
     id="aws.credential-process-failed",
     what="the credential_process of the AWS profile failed",
-    advice="run that command as this user, without a terminal and with this PATH: it has to print credentials as JSON",
+    advice="run that command as this user, without a terminal and with this PATH: it must print credentials as JSON",
     joint=_FOR,
 )
 ROLE = Cause(

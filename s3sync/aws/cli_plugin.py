@@ -76,7 +76,7 @@ _CHECKSUM_HEADER = "x-amz-checksum-"
 
 
 class UncertainError(Exception):
-    """Why the CLI's own method has to send a file, or all files."""
+    """The reason why the CLI's own method must send a file, or all files."""
 
 
 class Receipts:
@@ -452,7 +452,7 @@ class FastPath:
                 self._receipts.write("slow", reason=reason[:500])
 
     def put(self, params: Mapping[str, Any]) -> dict[str, str] | None:
-        """Send a file; return the headers of S3's answer, or None if the CLI has to send it."""
+        """Send a file; return the headers of S3's answer, or None if the CLI must send it."""
         template = self._template
         if template is None or not self.is_on or template.others != _others(params):
             return None
@@ -640,7 +640,7 @@ class Client:
         self._left_to_cli.add(key)
 
     def send(self, key: str, data: bytes, content_type: str | None) -> bool:
-        """Send a small file with the parameters of the template; return False if the CLI has to do it."""
+        """Send a small file with the parameters of the template; return False if the CLI must do that."""
         with self._requests:
             began = time.monotonic()
             headers = self._fast.put_bytes(key, data, content_type) if self._fast else None

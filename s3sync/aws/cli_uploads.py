@@ -219,7 +219,7 @@ class SmallUploads:
             self._delegate(upload)
 
     def _may_be_fast(self, upload: SmallUpload) -> bool:
-        """Return whether there is a template for this file, once it is known; if not, this file is to become it."""
+        """Return whether there is a template for this file, once it is known; if not, this file will become it."""
         if self._learned is None:
             with self._changed:
                 while self._is_learning and not self._is_cancelled:
@@ -254,6 +254,6 @@ class SmallUploads:
             raise self._error
 
     def _join(self) -> None:
-        """Wait for the threads: once cancelled, only for what is being sent."""
+        """Wait for the threads; after a cancellation, only for the files that are being sent."""
         for thread in self._threads:
             thread.join()

@@ -90,7 +90,7 @@ FROM_ENVIRONMENT = Profile()
 
 
 class BucketRef(NamedTuple):
-    """A bucket, and the account that has to own it (12 digits; empty: any)."""
+    """A bucket, and the account that must own it (12 digits; empty: any)."""
 
     name: str
     owner: str = ""
@@ -132,7 +132,7 @@ class Destination(NamedTuple):
 
 
 def is_completion_object(path: str) -> bool:
-    """Return whether a path in a run is that of a completion object, which is not a file of the run."""
+    """Return whether a path in a run is that of the completion object, which does not belong to the run."""
     return _COMPLETION_PATH.fullmatch(path) is not None
 
 

@@ -245,7 +245,7 @@ def has_empty_error_body(errors: Iterable[str]) -> bool:
 
 
 def is_frozen(errors: Iterable[str]) -> bool:
-    """Return whether a download says that its object is in an archive and has to be thawed first."""
+    """Return whether a download says that its object is in an archive and must be thawed first."""
     return any(map(_FROZEN.search, errors))
 
 

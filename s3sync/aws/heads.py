@@ -91,7 +91,7 @@ class HeadRequests:
 
 
 def slow_heads_message(count: int, seconds: float) -> str:
-    """Return a warning: how long head-object takes for this number of objects, and what is faster."""
+    """Return a warning: how long head-object takes for this number of objects, and the faster ways."""
     return (
         f"ETags that are not MD5s, as with KMS: the checksums of {pluralize(count, 'object')} are requested one by one,"
         f" in about {human_seconds(seconds)} (more --cores are faster; --verify size compares only the sizes, at once)"

@@ -170,7 +170,7 @@ class ObjectReader:
         return self._head_all(files)
 
     def head_checksums(self, files: Sequence[SizedPath]) -> dict[str, ObjectState]:
-        """Return what head-object says about each of these files, which are to be verified by their checksums."""
+        """Return what head-object says about each of these files, whose checksums will be verified."""
         return self._head_all(files)
 
     def head_unsettled(
@@ -258,7 +258,7 @@ class ObjectReader:
         return self._heads.seconds(count)
 
     def is_new(self, path: str, item: RemoteObject) -> bool:
-        """Return whether an object came to S3 after this reader was made, as far as clocks and listings show."""
+        """Return whether an object came to S3 after this reader was made, judging by clocks and listings."""
         if self._at_first is None:
             return item.modified + _MAX_SKEW_SECONDS >= self._started
         before = self._at_first.get(path)

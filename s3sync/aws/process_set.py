@@ -75,7 +75,7 @@ class ProcessSet:
         arguments = (pid, lambda: process.returncode is not None, grace)  # set by the thread that waits for it
         try:
             threading.Thread(target=process_tree.terminate, args=arguments, daemon=True).start()
-        except RuntimeError:  # no further thread; a stop has to reach the other processes, too
+        except RuntimeError:  # no further thread; a stop must reach the other processes, too
             process_tree.send_signal(pid, signal.SIGKILL)
 
     def terminate_all(self) -> None:

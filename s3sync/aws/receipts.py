@@ -177,7 +177,7 @@ class ReceiptPipe:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Return what the environment of the process has to have."""
+        """Return the variables that the process needs."""
         return {VARIABLE: str(self.writer)}
 
     def close_writer(self) -> None:

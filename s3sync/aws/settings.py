@@ -127,7 +127,7 @@ def child_environment(
         AWS_PAGER="",
         AWS_CLI_AUTO_PROMPT="off",
         AWS_DEFAULT_OUTPUT="json",
-        PYTHONUTF8="1",  # file names are UTF-8, whatever the locale of cron is
+        PYTHONUTF8="1",  # file names are UTF-8, regardless of the locale of cron
     )
     for name in _OUTPUT_VARIABLES:
         child.pop(name, None)

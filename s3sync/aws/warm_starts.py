@@ -75,7 +75,7 @@ class WarmStarts:
     def start(
         self, options: Sequence[str], environ: Mapping[str, str], *, merge_stderr: bool, inherited: Sequence[int]
     ) -> ForkedProcess | None:
-        """Start a command, as `processes.start` does; None if it has to be started in the usual way."""
+        """Start a command, as `processes.start` does; None if it must be started in the usual way."""
         with self._lock:
             if self._control is None or not self._is_ready or any("\0" in option for option in options):
                 return None
@@ -141,7 +141,7 @@ class WarmStarts:
         return process
 
     def _difference(self, environ: Mapping[str, str]) -> dict[str, str | None]:
-        """Return the variables that the process which forks has not, or has with another value; None: it must not."""
+        """Return the variables that differ from those of the forking process; the value None unsets one."""
         names = environ.keys() | self._environ.keys()
         return {name: environ.get(name) for name in names if environ.get(name) != self._environ.get(name)}
 

@@ -1,4 +1,4 @@
-"""Print lines, tables and JSON on stdout and stderr, safe for every terminal."""
+"""Print lines, tables and JSON on stdout and stderr, safe for any terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find out which run `restore` has to restore, where it is in S3, and where it goes."""
+"""Find out which run to restore, where it is in S3, and where it goes."""
 
 from __future__ import annotations
 

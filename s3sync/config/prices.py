@@ -45,7 +45,7 @@ _ByClass = Annotated[
 
 
 class PriceKeys(Model):
-    """What S3 charges, as the user found it in the price list. Estimates leave out what is missing."""
+    """The prices of S3, as the user found them in the price list. Estimates leave out missing ones."""
 
     currency: Annotated[Text, AfterValidator(_currency)] = Field(
         description="The currency of all prices, as estimates show it."

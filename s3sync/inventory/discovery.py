@@ -125,7 +125,7 @@ def remember(discovery: Discovery, log_dir: Path) -> None:
 
 
 def _inspect_entry(entry: os.DirEntry[str]) -> RunFolder | Problem | None:
-    """Return a run, or a note on a folder that only looks like one; None for everything else."""
+    """Return a run, or a note on a folder that only looks like one; None for anything else."""
     if foreign.is_of_the_system(entry.name):
         return None
     run = _run_in(entry.path)

@@ -149,7 +149,7 @@ def _row_of_log(logged: summary.LoggedRun) -> HistoryRow:
 
 
 def _row(run_id: str, instrument: str, destination: Destination | None, head: summary.LogSummary | None) -> HistoryRow:
-    """Return a row with the facts from the log; the state of the run is to be filled in."""
+    """Return a row with the facts from the log; the caller fills in the state of the run."""
     row = HistoryRow(
         run_id=printable(run_id),
         instrument=_instrument(instrument, run_id),

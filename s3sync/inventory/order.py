@@ -27,7 +27,7 @@ def upload_order(runs: Iterable[RunStatus]) -> list[RunStatus]:
 
 
 def work_list(runs: Iterable[RunStatus]) -> list[RunStatus]:
-    """Return the runs to upload, then those to stream, of which the one that was tried longest ago comes first."""
+    """Return the runs to upload, then those to stream, starting with the one that was tried longest ago."""
     runs = list(runs)
     streaming = [run for run in runs if run.state == "streaming"]
     streaming.sort(key=lambda run: (run.head.finished if run.head else "", run.began))

@@ -1,4 +1,4 @@
-"""Write notifications, for Slack and as JSON: what is new to a recipient."""
+"""Write notifications, for Slack and as JSON, with the news for each recipient."""
 
 from __future__ import annotations
 

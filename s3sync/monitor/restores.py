@@ -63,7 +63,7 @@ class PendingRestores:
                 return
 
     def _forget_ended(self, keys: set[str]) -> None:
-        """Remove the problems of restores that are no longer pending: somebody has cancelled or finished them."""
+        """Remove the problems of restores that are no longer pending, because they were cancelled or finished."""
         for key in self._pending_keys - keys:
             self._result.replace_problems(key, ())
         self._pending_keys = keys

@@ -1,7 +1,7 @@
 """Check where this program may write: never inside a run or a watched folder.
 
-All files in a run folder are uploaded. Paths alone do not show what is inside of it, so links are followed, and bind
-mounts are recognized by inodes and by the kernel's mount table.
+All files in a run folder are uploaded. Paths alone do not show whether something is inside it, so links are followed,
+and bind mounts are recognized by inodes and by the kernel's mount table.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Requirements:
 
 
 class Readiness(NamedTuple):
-    """Whether a run may be uploaded, and why or what is missing; the warnings are about a complete run."""
+    """Whether a run may be uploaded, and why, or what is missing; the warnings are about a complete run."""
 
     state: State
     reason: str

@@ -88,7 +88,7 @@ class BaseCalls:
 
 
 def check(flow_cell: FlowCell | None, files: Iterable[LocalFile]) -> BaseCalls:
-    """Compare the files below BaseCalls with what the flow cell requires. `files` may contain others too."""
+    """Compare the files below BaseCalls with those that the flow cell requires. `files` may contain other files."""
     if flow_cell is None:
         return BaseCalls(kind="unknown", summary=f"{RUN_INFO} does not list reads, lanes and tiles")
     if flow_cell.cycles == 0:

@@ -37,7 +37,7 @@ def remember(log_dir: Path, broken: Mapping[str, str], working: Collection[str])
 
 
 def known(log_dir: Path) -> dict[str, str]:
-    """Return what is wrong with each remembered node, by the key of its problem: `node n1`."""
+    """Return the problem of each remembered node, by its key: `node n1`."""
     found: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(log_dir / FOLDER)):

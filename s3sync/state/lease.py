@@ -175,7 +175,7 @@ class Lease:
     def _renew(self) -> None:
         """Write a heartbeat, then check whether another host took over. Raises LeaseLostError, OSError.
 
-        In this order, because an NFS client knows what is in a folder only when it has just changed it.
+        In this order, because an NFS client knows the content of a folder only just after it has changed it.
         """
         with self._writing():
             self._raise_if_lost()
@@ -251,7 +251,7 @@ def acquire(files: LeaseFiles, request: LeaseRequest, on_lost: Callable[[LeaseLo
 
 
 def now() -> float:
-    """Return the seconds of a clock of this machine that nobody sets."""
+    """Return the seconds of a clock of this machine that is never set."""
     return time.clock_gettime(_CLOCK)
 
 

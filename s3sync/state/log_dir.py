@@ -104,7 +104,7 @@ def unwritable(log_dir: Path, config: Path | None = None) -> str:
 
 
 def out_of_order(log_dir: Path) -> str:
-    """Return why nobody can create a file in the log directory: a full or read-only disk; empty if somebody can.
+    """Return why no user can create a file in the log directory, such as a full or read-only disk; empty if one can.
 
     The owner of the directory counts: only root may use the last blocks of some file systems.
     """
@@ -218,7 +218,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a path is this user's, or free: in a shared folder somebody else may have created it first."""
+    """Return whether a path is this user's, or free: in a shared folder another user may have created it first."""
     try:
         return os.lstat(path).st_uid == os.geteuid()
     except FileNotFoundError:

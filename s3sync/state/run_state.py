@@ -110,7 +110,7 @@ class RunState:
 
     @property
     def size(self) -> int:
-        """Return the bytes of what is verified, as far as they are known: the predecessor did not record them."""
+        """Return the size of the verified files, as far as it is known: the predecessor did not record it."""
         return sum(max(proof.size, 0) for proof in self.verified.values())
 
     # Transitions

@@ -116,7 +116,8 @@ def smallest_batch(left: float, processes: int, process_cost: float = client.PRO
 
 
 def next_batch(left: float, smallest: float, processes: int, expected: int) -> float:
-    """Return the cost of the next batch: half of an equal share of what is left, so that batches shrink to the end.
+    """Return the cost of the next batch: half of an equal share of the remaining work, so that batches shrink to the
+    end.
 
     It is at least `smallest`, and at most _MAX_BATCH_COST. If more processes are expected than run now, it also leaves
     work for them: half of their equal share, but at least a full batch.
@@ -152,7 +153,7 @@ class BatchQueue:
         return bool(self._groups)
 
     def take(self, processes: int, expected: int = 0, most_bytes: float = math.inf) -> Batch:
-        """Return the next batch, where `processes` share what is left, or soon as many as `expected`.
+        """Return the next batch, if `processes` share the remaining files, or soon `expected` ones.
 
         It has at most `most_bytes`, unless that is less than one file. Raises IndexError if nothing is left.
         """

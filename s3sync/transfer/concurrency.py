@@ -100,7 +100,7 @@ class ConcurrencyController:
 
     @property
     def expected_size(self) -> int:
-        """Return how many may run soon: batches have to leave work for them."""
+        """Return how many may run soon: batches must leave work for them."""
         return self.max_size if self._may_grow and not self._is_limited() else self.size
 
 

@@ -36,7 +36,7 @@ class PartEvidence(Evidence, Protocol):
 
 
 class EtagVerifier:
-    """Verifies files by the ETags of their objects, as far as the ETags of the destination can be trusted."""
+    """Verifies files by the ETags of their objects, if the ETags of the destination can be trusted."""
 
     def __init__(
         self, reader: objects.ObjectReader, evidence: PartEvidence, trust: EtagTrust, may_trust: MayTrust
@@ -107,7 +107,7 @@ class EtagVerifier:
     def _proof_by_parts(self, file: LocalFile, item: objects.RemoteObject, *, by_checksum: bool) -> Proof | None:
         """Return the proof that S3 holds this file in parts of unusual sizes; None if there is none.
 
-        An ETag that has to be an MD5 has the last word, so a checksum is no proof beside it.
+        An ETag that must be an MD5 decides, so a checksum is no proof beside it.
         """
         tried = {self._evidence.part_size(file.size), *etag.likely_part_sizes(file.size, item.etag)}
         with contextlib.suppress(OSError):

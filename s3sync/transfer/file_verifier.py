@@ -1,4 +1,4 @@
-"""Verify files: what is on disk, what was read from it, and what S3 has must agree."""
+"""Verify files: the file on disk, the bytes that were read, and the object in S3 must agree."""
 
 from __future__ import annotations
 

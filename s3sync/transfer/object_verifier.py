@@ -32,7 +32,7 @@ class ObjectVerifier:
 
     @property
     def needs_hashes(self) -> bool:
-        """Return whether files have to be read."""
+        """Return whether files must be read."""
         return self._choice.compares_bytes or self._hasher.has_expected_crc
 
     def find_contradictions(

@@ -289,7 +289,7 @@ class FileUploader:
             raise error(f"{cause.message_for(self._context.url)}{said}", id=cause.id)
 
     def _matches_etag(self, file: LocalFile, expected: str | None, etag: str) -> bool:
-        """Return whether an object with this ETag has the file's bytes, as far as ETags can tell."""
+        """Return whether an object with this ETag has the file's bytes, according to ETags."""
         with contextlib.suppress(OSError):
             return expected is not None and (
                 expected == etag or self._hasher.digests.match_other_part_size(file, etag) is not None

@@ -201,7 +201,7 @@ class Pipeline:
 
 
 def _forecast(batch: Batch, queue: BatchQueue, free: int) -> Forecast:
-    """Return what the process of a batch has to expect, if `free` more may start beside it."""
+    """Return the forecast for the process of a batch, if `free` more may start beside it."""
     coming = next((number for number in range(free, 0, -1) if queue.has_work_for(number)), min(free, int(bool(queue))))
     cost = queue.cost(batch)
     return Forecast(max(0, coming), cost / (cost + queue.left) if cost else 0.0)

@@ -89,7 +89,9 @@ class MachineShare:
         return UploadConcurrency(self.machine, self._processes, self._hashing)
 
     def throttle(self, schedule: BandwidthSchedule | None, processes: int) -> Throttle:
-        """Return what divides the bandwidth of this upload among its processes, of which this number usually run."""
+        """Return the throttle that divides the bandwidth of this upload among its processes, of which this number
+        usually run.
+        """
         return Throttle(schedule or UNLIMITED, processes, self.machine.running_shares, lambda: self.fraction)
 
     def note_left(self, seconds: float) -> None:
@@ -156,7 +158,7 @@ class UploadConcurrency:
 
     @property
     def expected_size(self) -> int:
-        """Return how many may run soon: batches have to leave work for them."""
+        """Return how many may run soon: batches must leave work for them."""
         with self._machine.controller() as controller:
             return controller.expected_size
 

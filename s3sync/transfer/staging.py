@@ -31,7 +31,7 @@ class Staged(NamedTuple):
 def staging_folder(work: Path, run: Run, batch: Batch, *, as_list: bool = False) -> Iterator[Staged]:
     """Stage the files of a batch for the time of the `with`. Raises StateError.
 
-    Files that changed since they were listed are left out: they would have to be sent again, or may now be links out of
+    Files that changed since they were listed are left out: they would be sent again anyway, or may now be links out of
     the run.
     """
     folder = work / f"batch-{batch.number:06}"

@@ -25,7 +25,7 @@ Decision: TypeAlias = Callable[[Sequence[Share], Sequence[Share]], Share]
 
 
 class Forecast(NamedTuple):
-    """What a process that starts now has to expect."""
+    """The expectations of a process that starts now."""
 
     processes: int  # processes that will start after it
     part: float = 0.0  # its part of the work that is left, from 0 to 1

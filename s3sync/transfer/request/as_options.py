@@ -35,7 +35,7 @@ def program_options(aws_command: str | None, log_dir: str) -> list[str]:
 def upload_options(request: UploadRequest, log_dir: str, classes_in_s3: Iterable[str] = ()) -> list[str]:
     """Return the options of an `upload` that does the same as the request, and compares with S3 again.
 
-    Where the request names no storage class, that of the objects in S3 is requested, if all have the same one.
+    If the request names no storage class, that of the objects in S3 is used if all have the same one.
     """
     return [
         *place_options(request.destination, request.bucket_owner, request.profile),

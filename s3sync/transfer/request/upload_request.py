@@ -138,7 +138,7 @@ class UploadCounters:
 
 
 class ProofTotals(NamedTuple):
-    """The number of verified files, their bytes as far as known, and what verified them."""
+    """The number of verified files, their bytes as far as known, and the evidence."""
 
     files: int
     size: int
@@ -167,7 +167,7 @@ class UploadResult:
 
     @property
     def verified(self) -> ProofTotals:
-        """Return the totals of what is verified."""
+        """Return the totals of the verified files."""
         return self.totals or ProofTotals.of(self.state)
 
     def without_files(self) -> UploadResult:

@@ -1,4 +1,4 @@
-"""Cancel a restore that waits: forget what is being thawed for it, and remove what it has downloaded."""
+"""Cancel a waiting restore: forget the objects that are being thawed for it, and remove its downloads."""
 
 from __future__ import annotations
 

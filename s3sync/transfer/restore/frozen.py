@@ -45,8 +45,8 @@ class Archive:
     def find_frozen(self, paths: Iterable[str]) -> set[str]:
         """Return which of these objects are frozen, as far as is known, so that a download would fail.
 
-        If a listing cannot tell, a sample stands for the others: S3 rejects the download of those that are frozen after
-        all. Raises AwsError.
+        If a listing does not show that, a sample stands for the others: S3 rejects the download of those that are
+        frozen after all. Raises AwsError.
         """
         requested = self._log.requested if self._log else frozenset()
         paths = list(paths)

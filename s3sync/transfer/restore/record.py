@@ -45,7 +45,7 @@ class Record:
     sources: list[str] = field(default_factory=list)
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     warnings: list[Notice] = field(default_factory=list)
-    frozen: list[str] = field(default_factory=list)  # completion objects that have to be thawed first
+    frozen: list[str] = field(default_factory=list)  # completion objects that must be thawed first
     folders: dict[str, int] = field(default_factory=dict)  # when each was modified, in ns; the run's path is empty
 
     def add(self, source: str, entries: Iterable[tuple[str, Entry]]) -> None:
@@ -69,7 +69,7 @@ class Record:
 
 
 def read_record(request: RestoreRequest, aws: client.AwsCli, remote: Mapping[str, RemoteObject]) -> Record:
-    """Return what is recorded of the run. Raises StateError for a record that is damaged, AwsError, StoppedError."""
+    """Return the records of the run. Raises StateError for a record that is damaged, AwsError, StoppedError."""
     record = Record()
     if not request.use_record:
         return record

@@ -54,7 +54,7 @@ class RestoreRequest:
 
     @property
     def run(self) -> Run:
-        """Return the run in the folder `target`, of which nothing was read."""
+        """Return the run in the folder `target`, without reading anything."""
         return Run(path=self.target, run_id=self.run_id, info=run_folder.RunInfo())
 
     @property
@@ -69,7 +69,7 @@ class RestoreRequest:
 
     @property
     def thaw_store(self) -> ThawStore:
-        """Return the store that remembers what is being thawed for this target and these parts."""
+        """Return the store that remembers which objects are being thawed for this target and these parts."""
         choice = json.dumps([str(self.target), sorted({part.text for part in self.parts})])
         return ThawStore(self.log_dir, f"{self.lock_name}.{hashlib.sha256(choice.encode()).hexdigest()[:8]}")
 
@@ -161,7 +161,7 @@ class RestorePreview:
     hours: float  # the longest that thawing them takes
     hours_by_tier: Mapping[thaw.Tier, float]  # with each tier that can thaw all of them
     cost: CostEstimate | None  # None without prices
-    needed: int  # bytes that have to fit on the disk, beside what has to stay free
+    needed: int  # bytes that must fit on the disk, beside the reserve
     free: int
     failed: Mapping[str, str]
     records: tuple[str, ...]

@@ -23,10 +23,9 @@ def write_missing_logs(
 ) -> None:
     """Write the logs of a whole restored run and its analyses, each if there is none; the caller holds the run's lock.
 
-    What has no completion marker gets none: another machine may still be uploading it.
-    `proofs` are those of all files, and `seen` says how each was then: one that has changed since does not count.
-    A folder that contains other files gets no log, since they still have to be uploaded. Raises StateError, RunError,
-    LeaseLostError.
+    Without a completion marker there is no log: another machine may still be uploading the run. `proofs` are those of
+    all files, and `seen` says how each was then: one that has changed since does not count. A folder that contains
+    other files gets no log, since they must still be uploaded. Raises StateError, RunError, LeaseLostError.
     """
     for run in _open_runs(session.request):
         store = StateStore(session.request.log_dir, run, session.request.destination)

@@ -125,7 +125,7 @@ def require_claim(run: Run, state: RunState | None, listing: Callable[[], local_
         return ""
     claim = identity.check_claim(run, state.run_path, state.folder, (), lambda: (listing(), state))
     if claim.kind == "another":
-        advice = "another --remote-path, or rename this folder; if it is a copy, nothing has to be done"
+        advice = "another --remote-path, or rename this folder; if it is a copy, nothing needs to be done"
         where = f"duplicate name: {printable(str(run.path))} is not uploaded"
         raise RunError(f"{where}: {claim.reason} ({advice})", id="run.duplicate-name")
     return claim.reason

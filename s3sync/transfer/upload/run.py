@@ -50,7 +50,7 @@ def _begin_call(request: UploadRequest, runtime: Runtime, executor: Executor) ->
 
 @dataclass(slots=True, kw_only=True)
 class _Call:
-    """One call of `upload` or `preview`: its request, and what is on the disk."""
+    """One call of `upload` or `preview`: its request, and the files on disk."""
 
     request: UploadRequest
     inputs: UploadInputs

@@ -163,7 +163,7 @@ class UploadSession:
             self._uploader.send(pending)
 
     def _upload_until_stable(self) -> None:
-        """Send what is pending and scan the folder again, until nothing is pending or something has failed."""
+        """Send the pending files and scan the folder again, until nothing is pending or something has failed."""
         for _ in range(MAX_RESCANS):
             self._uploader.reader.set_expected_paths(file.path for file in self._selection.files)
             if not self._send_next_phases() or self._uploader.failed:

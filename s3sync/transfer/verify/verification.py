@@ -18,7 +18,7 @@ from s3sync.transfer.verify.manifest import Row
 
 @dataclass(slots=True)
 class Verification:
-    """The result of comparing a run with S3. `differing` maps paths in the run to what is wrong with them.
+    """The result of comparing a run with S3. `differing` maps paths in the run to their differences.
 
     `verified` are the files that S3 holds by ETag or checksum; of those in `size_only` only the size could be compared.
     `only_in_s3` are paths that only S3 has; None if these credentials may not list them.
@@ -54,7 +54,7 @@ class Verification:
 
     @property
     def identical(self) -> bool:
-        """Return whether disk and S3 hold the same files and bytes, as far as ETags and checksums can show."""
+        """Return whether disk and S3 hold the same files and bytes, according to ETags and checksums."""
         return bool(self.verified) and not self.differing and not self.only_in_s3 and not self.size_only
 
     @property
