@@ -177,9 +177,10 @@ def _absent(found: Verification) -> list[str]:
 
 
 def next_step(found: Verification, log_dir: str) -> list[str]:
-    """Return a line with the command that uploads what differs, whatever the log says; none if everything is missing.
+    """Return a line with the command that uploads what differs, regardless of the log.
 
-    In that case the place is in doubt. `log_dir` is the one to name in the command; empty for none.
+    Return none if everything is missing, since the place may be wrong. `log_dir` is named in the command unless it is
+    empty.
     """
     if not found.differing or found.is_absent:
         return []

@@ -127,7 +127,7 @@ def test_a_controller_that_does_not_answer(site: Site, fake: FakeSlurm) -> None:
             "echo '7|PENDING||Resources' > FAKE/queue; echo 7",
             "job 7 still waits after 0.0 s (Resources): cancelled (try again when a node is free)",
         ),
-        ("echo '7|RUNNING|n9|None' > FAKE/queue; echo 7", "job 7 still runs after 0.0 s on n9: cancelled (look th"),
+        ("echo '7|RUNNING|n9|None' > FAKE/queue; echo 7", "job 7 still runs after 0.0 s on n9: cancelled (look at"),
     ],
 )
 def test_a_job_that_does_not_answer(
