@@ -252,7 +252,7 @@ def is_frozen(errors: Iterable[str]) -> bool:
 def describe_exit_code(returncode: int) -> str:
     """Return what an exit code of the CLI means. An unknown code is a failure, too."""
     if returncode < 0:
-        return f"aws was ended by {_signal_name(-returncode)}"
+        return f"aws was terminated by {_signal_name(-returncode)}"
     return _EXIT_CODES.get(returncode, f"aws exited with the unknown code {returncode}")
 
 

@@ -42,7 +42,7 @@ class AwsResult:
     def reason(self) -> str:
         """Return why it was ended, or its last error, or what its exit code means."""
         if self.killed_reason:
-            return f"aws {self.killed_reason}, so it was ended"
+            return f"aws {self.killed_reason}, so it was terminated"
         lines = (strip_prefix(line) for line in reversed(self.errors))
         return next(filter(None, lines), "") or describe_exit_code(self.returncode)
 

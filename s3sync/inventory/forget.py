@@ -64,7 +64,7 @@ def _refusal(name: str, found: Sequence[RunStatus]) -> RunError:
         return RunError(f"nothing to forget: no run {shown} {where} (`status` lists them)", id="run.unknown")
     run = found[0]
     is_there = run.state in _FORGETTABLE_STATES and run.head is not None
-    why = "its folder is still there" if is_there else f"it is {run.state}: {run.reason}"
+    why = "its folder still exists" if is_there else f"it is {run.state}: {run.reason}"
     text = f"cannot forget {shown}: only a run whose folder is gone can be forgotten, and {why}"
     return RunError(text, id="run.not-gone")
 

@@ -152,7 +152,7 @@ def check_claim(
     old = printable(recorded)
     there = find_presence(recorded, numbers, os.path.dirname(run.path))
     if there.state == "here":
-        return Claim("another", f"the state log and the objects in S3 belong to {old}, which is still there")
+        return Claim("another", f"the state log and the objects in S3 belong to {old}, which still exists")
     if there.state == "unknown" and local_files.read_folder_numbers(run.path)[1:2] != tuple(numbers[1:2]):
         return Claim("another", f"the state log belongs to {old}, and it is unknown whether that is gone: {there.why}")
     if others:

@@ -201,7 +201,7 @@ def test_a_command_that_takes_too_long_is_ended(lab: Lab, tiny_run: Path, progra
     failed = lab.watch(tiny_run, entry={"on_complete": [str(program)]}, on_complete_minutes=0.01)
 
     assert (failed.code, failed.error_ids) == (1, ["monitor.on-complete-failed"])
-    assert "not done after 0.6 s" in failed.err
+    assert "still running after 0.6 s" in failed.err
     assert not [process for process in psutil.process_iter() if str(program) in argv_of(process)]
 
 
@@ -246,7 +246,7 @@ def test_a_command_that_outlives_a_killed_call_is_not_run_beside_itself(
     beside = lab.watch(tiny_run, **config)
 
     assert (beside.code, len(calls_of(program))) == (1, 1)
-    assert f"failed: still running since a call that was killed (process {pid})" in beside.err
+    assert f"failed: still running from a killed call (process {pid})" in beside.err
     program.with_name("verdict").write_text("")
     orphan = psutil.Process(pid)
     go_on.open("w").close()

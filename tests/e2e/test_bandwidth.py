@@ -240,5 +240,5 @@ def test_a_process_that_outlives_a_wider_window_is_ended(
         day.time += timedelta(seconds=GRACE_SECONDS)
         sender.enforce_bandwidth()
         thread.join(timeout=120)
-    assert sent[0].last_error == "aws was faster than max_bandwidth allows at this time, so it was ended"
+    assert sent[0].last_error == "aws was faster than max_bandwidth allows at this time, so it was terminated"
     assert BandwidthSchedule(()).rate(day.time) is None

@@ -60,7 +60,7 @@ def test_the_installed_cli_is_always_named(tmp_path: Path, python: Path, script:
     seconds = 1 if "600" in said + str(script) else 60
     assert client.describe_installed(environ, StopRequest(), seconds) == said.format(
         path=path,
-        end="was ended",
+        end="was terminated",
         advice="check the installation, or --aws-command",
         install="install it with `pip install awscli`, or give --aws-command",
     )
@@ -253,7 +253,7 @@ def test_its_exit_code_is_kept(fake: Callable[..., AwsCli], code: int) -> None:
 
 def test_its_end_by_a_signal_is_kept(fake: Callable[..., AwsCli]) -> None:
     for ended in both(fake("os.kill(os.getpid(), signal.SIGKILL)")):
-        assert (ended.returncode, ended.reason) == (-9, "aws was ended by SIGKILL")
+        assert (ended.returncode, ended.reason) == (-9, "aws was terminated by SIGKILL")
 
 
 @pytest.mark.parametrize(

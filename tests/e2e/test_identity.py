@@ -97,7 +97,7 @@ def test_the_folder_that_was_uploaded_first_keeps_its_name(place: Place, server:
     for _ in range(2):
         result = place.scan()
         assert (result.code, result.error_ids) == (1, ["run.duplicate-name"])
-        assert f" {first}, which is still there" in result.err
+        assert f" {first}, which still exists" in result.err
     assert stored(server) == tree(first)
     assert place.states() == {f"a/{NAME}": "uploaded", f"b/{NAME}": "duplicate name"}
 

@@ -611,7 +611,7 @@ def test_row_19_code_2_where_all_is_stored(lab: Lab, server: S3Server, tiny_run:
     ("code", "reason"),
     [
         ("os._exit(77)", "aws exited with the unknown code 77"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "aws was ended by SIGKILL"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "aws was terminated by SIGKILL"),
     ],
     ids=["77", "SIGKILL"],
 )

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.real_aws
 MIB = 1024 * 1024
 SECONDS = 6  # of stillness that count as a stall here; loading the CLI's libraries moves bytes all the time
 STALL = ("--stall_minutes", str(SECONDS / 60))
-MOVED = f"aws moved no bytes for {SECONDS}.0 s, so it was ended"
+MOVED = f"aws moved no bytes for {SECONDS}.0 s, so it was terminated"
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ def test_a_process_that_starts_after_all_were_ended_is_ended_too(tmp_path: Path,
     sender = aws.sender = batch_sender.BatchSender(context_of(aws, run, tmp_path, BUCKET), run)
     batch = Batch(1, local_files.list_files(run).files)
 
-    assert sender.send(batch).last_error == "aws was interrupted, so it was ended"
+    assert sender.send(batch).last_error == "aws was interrupted, so it was terminated"
     assert sender.send(batch).last_error.startswith("not sent")
     assert aws.processes.started == 1
 

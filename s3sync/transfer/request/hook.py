@@ -81,7 +81,7 @@ def run(
     ended = (
         _describe_exit(process.returncode)
         if in_time
-        else f"not done after {human_seconds(hook.seconds)}, so it was terminated"
+        else f"still running after {human_seconds(hook.seconds)}, so it was terminated"
     )
     return f"{_FAILED}{ended}{f': {tail}' if tail else ''}"
 
@@ -113,7 +113,7 @@ def _guarded(path: Path) -> Iterator[int]:
     try:
         pid = os.pread(descriptor, 200, 0).partition(b" ")[0].decode("ascii", "replace")
         if not lock.try_lock(descriptor) and (not pid.isdecimal() or _is_alive(descriptor, int(pid))):
-            raise _StillRunningError(f"still running since a call that was killed (process {pid or 'unknown'})")
+            raise _StillRunningError(f"still running from a killed call (process {pid or 'unknown'})")
         os.ftruncate(descriptor, 0)
         yield descriptor
     finally:

@@ -340,11 +340,11 @@ def test_no_complaint_is_not_a_cause() -> None:
         (255, "aws failed"),
         (3, "aws exited with the unknown code 3"),
         (77, "aws exited with the unknown code 77"),
-        (-2, "aws was ended by SIGINT"),
-        (-9, "aws was ended by SIGKILL"),
-        (-15, "aws was ended by SIGTERM"),
-        (-63, "aws was ended by signal 63"),
-        (-99, "aws was ended by signal 99"),
+        (-2, "aws was terminated by SIGINT"),
+        (-9, "aws was terminated by SIGKILL"),
+        (-15, "aws was terminated by SIGTERM"),
+        (-63, "aws was terminated by signal 63"),
+        (-99, "aws was terminated by signal 99"),
     ],
 )
 def test_exit_codes(code: int, description: str) -> None:

@@ -404,7 +404,7 @@ def test_a_second_page_that_fails_leaves_all_of_it_unknown(monkeypatch: pytest.M
 def test_a_killed_listing_proves_nothing_regardless_of_its_exit_code() -> None:
     ended = AwsResult((), 0, b"", (), killed_reason="moved no bytes for 10 min")
     aws = FakeAws(*ALL, answer=lambda argv: ended if argv[1] == "list-objects-v2" else None)
-    unknown = Unknown("aws moved no bytes for 10 min, so it was ended", listed=True)
+    unknown = Unknown("aws moved no bytes for 10 min, so it was terminated", listed=True)
     assert reader_of(aws, "auto", NAMES).get_many(files_of(*NAMES[:3])) == dict.fromkeys(NAMES[:3], unknown)
     with raises_error(AwsError, "aws.command-failed", "moved no bytes for 10 min"):
         reader_of(aws).list_run()
@@ -413,7 +413,7 @@ def test_a_killed_listing_proves_nothing_regardless_of_its_exit_code() -> None:
 def test_a_killed_head_proves_nothing_regardless_of_its_exit_code() -> None:
     ended = AwsResult((), 0, b'[7, "e", null, null, null]', (), killed_reason="was interrupted")
     [seen] = reader_of(FakeAws(answer=lambda argv: ended), "head-object").get_many(files_of("a")).values()
-    assert seen == Unknown("aws was interrupted, so it was ended")
+    assert seen == Unknown("aws was interrupted, so it was terminated")
 
 
 @pytest.mark.parametrize("status", ["(400)", "(403)"])
@@ -486,7 +486,7 @@ def test_the_first_request_to_s3_must_succeed(error: str, error_id: str, fact: s
         (AwsResult((), 254, b"", (HEAD_DENIED,)), Unknown(HEAD_DENIED)),
         (AwsResult((), 254, b"", (f"aws: [ERROR]: {HEAD_DENIED}",)), Unknown(HEAD_DENIED)),
         (AwsResult((), 254, b"", ("An error occurred (400) when calling the HeadObject operation: Bad Request",)), ...),
-        (AwsResult((), -9, b"", ()), Unknown("aws was ended by SIGKILL")),
+        (AwsResult((), -9, b"", ()), Unknown("aws was terminated by SIGKILL")),
         (AwsResult((), 1, b'[1, "e", null, null, null]', ()), ...),
         (AwsResult((), 0, b'[7, "\\"e\\"", null, null, null]', ()), RemoteObject(7, "e")),
         (AwsResult((), 0, b'[7, "e-2", "AES256", null, "AAAA"]', ("a warning",)), RemoteObject(7, "e-2", "AAAA")),

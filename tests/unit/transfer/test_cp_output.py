@@ -19,5 +19,5 @@ def test_what_the_client_in_c_drops_when_it_is_ended_is_no_reason() -> None:
         assert not lines.parse(f"{where} AWS_ERROR_S3_CANCELED: Request successfully cancelled")
     assert (lines.by_path, lines.is_hopeless) == ({}, False)
     ended = AwsResult(("s3", "cp"), 1, b"", (), "moved no bytes for 10 min")
-    assert lines.last_error(ended) == "aws moved no bytes for 10 min, so it was ended"
+    assert lines.last_error(ended) == "aws moved no bytes for 10 min, so it was terminated"
     assert lines.futile_cause(ended) is causes.NO_RESPONSE
