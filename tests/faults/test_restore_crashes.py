@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -172,8 +173,9 @@ def test_an_interruption_keeps_what_is_verified(lab: Lab, server: S3Server, save
         process = lab.start(*restore_argv(lab, tiny_run))
         gate.wait_held()
         process.terminate()
-        process.communicate(timeout=120)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 143
+    assert re.search(r"\d+ of \d+ files verified, and kept", err), err
     shows_nothing_half(tiny_run, saved, is_merged=False)
     comes_back(lab, server, tiny_run, saved)
 

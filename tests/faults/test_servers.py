@@ -602,6 +602,16 @@ def test_a_page_is_never_taken_for_an_empty_bucket_or_an_object(
     assert "warning" not in result.err
 
 
+@pytest.mark.parametrize("page", [PAGE, BROKEN_PAGE])
+@pytest.mark.parametrize("headers", [{}, LIKE_AN_OBJECT], ids=["bare", "like an object"])
+def test_a_page_is_not_called_reachable(lab: Lab, tiny_run: Path, page: bytes, headers: Mapping[str, str]) -> None:
+    with portal(200, page, headers) as url:
+        checked = lab.run("check", "--config", lab.config_for(tiny_run), env={"AWS_ENDPOINT_URL": url})
+        preview = lab.upload(tiny_run, "--dry-run", env={"AWS_ENDPOINT_URL": url})
+    assert (checked.code, "[s3.unreachable]" in checked.out) == (1, True), checked.out
+    assert (preview.code, preview.error_ids) == (1, ["s3.unreachable"]), preview.out + preview.err
+
+
 def test_a_page_does_not_undo_proofs(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     """An empty listing would say that nothing of what was verified is in S3 any more."""
     assert lab.upload(tiny_run).code == 0

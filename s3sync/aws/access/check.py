@@ -123,6 +123,8 @@ def _check_reachable(aws: AwsCli, target: UploadTarget, *, is_probed: bool) -> C
     result = aws.run(argv.list_objects_argv(target.bucket, f"{target.probe_key}/", "", 1))
     if diagnosis.has_empty_error_body(result.errors):
         result = aws.run(argv.head_bucket_argv(target.bucket))
+    if _is_other_than_s3(aws, target, result):
+        return CheckResult.of_error("bucket", causes.NOT_S3.to_error(str(target), "an object that nobody has sent"))
     if result.returncode == 0:
         whose = f", account {target.owner}'s" if target.owner else ""
         return CheckResult(ok=True, what="bucket", text=f"{target}: reachable with {target.aws_profile}{whose}")
@@ -131,6 +133,12 @@ def _check_reachable(aws: AwsCli, target: UploadTarget, *, is_probed: bool) -> C
     where = f"{target}, expected to be account {target.owner}'s" if target.owner else str(target)
     cause = diagnosis.unreachable_cause(result.errors) or diagnosis.transient_cause(result.errors)
     return CheckResult.of_error("bucket", result.to_error(where, cause))
+
+
+def _is_other_than_s3(aws: AwsCli, target: UploadTarget, listed: AwsResult) -> bool:
+    """Return whether a page answers, such as the login of a network: it is there under any name."""
+    may_be = listed.succeeded or diagnosis.may_be_page(listed.errors) or is_listing_unsupported(listed.errors)
+    return may_be and aws.run(argv.head_object_argv(target.bucket, target.probe_key)).succeeded
 
 
 def _explain_without_listing(aws: AwsCli, target: UploadTarget, listed: AwsResult, *, is_probed: bool) -> str:

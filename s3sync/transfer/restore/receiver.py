@@ -11,10 +11,10 @@ from typing import Any
 
 from s3sync.aws import causes
 from s3sync.delays import DELAYS
-from s3sync.errors import StateError, explained
+from s3sync.errors import StateError, StoppedError, explained
 from s3sync.runs import LocalFile
 from s3sync.state import Proof
-from s3sync.text import printable
+from s3sync.text import pluralize, printable
 from s3sync.transfer.progress import Snapshot
 from s3sync.transfer.restore.cutting import cut_into_batches
 from s3sync.transfer.restore.download_verifier import DownloadVerifier
@@ -67,7 +67,12 @@ def receive_files(
         left = [path for path in paths if path not in received.verified]
         received.frozen = archive.find_frozen(left)
         require_space(request.target.parent, needed_bytes(plan.remote, left))
-        receiver.receive([path for path in left if path not in received.frozen])
+        try:
+            receiver.receive([path for path in left if path not in received.frozen])
+        except StoppedError:
+            count = f"{len(received.verified):,} of {pluralize(len(paths), 'file')}"
+            session.runtime.display.print(f"{count} verified, and kept: the same command continues with the others")
+            raise
     if received.is_disk_full:
         raise StateError(
             f"the disk of {printable(str(request.target.parent))} is full (make room, and run the same command again:"

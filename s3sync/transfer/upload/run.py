@@ -131,14 +131,17 @@ class _Call:
     def _ask_s3(self, context: UploadContext, result: Preview) -> Preview:
         """Add to a preview what S3 has already."""
         reader = context.make_reader()
-        remote = reader.list_run() or {}
+        remote = reader.list_run()
+        if remote is not None and not remote:
+            reader.require_s3()
         sse = self.request.storage.sse
         is_by_kms = sse == "aws:kms" or (not sse and reader.encrypts_by_kms())
         has_receipts = self.request.transfer_client == "auto"  # the plugin reports S3's checksums
+        found = {path: item.size for path, item in (remote or {}).items()}
         asks_each = is_by_kms and self.request.verify != "size" and not has_receipts
         return replace(
             result,
-            same_size=sum(file.path in remote and remote[file.path].size == file.size for file in result.pending),
+            same_size=sum(found.get(file.path) == file.size for file in result.pending),
             ask_seconds=reader.head_seconds(len(result.pending)) if asks_each else 0.0,
         )
 
