@@ -68,7 +68,7 @@ CREDENTIALS = Cause(
 EXPIRED = Cause(
     id="aws.expired-credentials",
     what="the AWS credentials have expired",
-    advice="renew them with `aws sso login` or new keys; files that were verified are not sent again",
+    advice="renew them with `aws sso login` or new keys; what is verified is not transferred again",
     joint=_FOR,
 )
 LOGIN = Cause(

@@ -43,6 +43,18 @@ def test_an_object_that_was_deleted_in_s3(lab: Lab, server: S3Server, saved: Pat
     assert "delete marker" in result.json["failed"]["Data/first.cbcl"]
 
 
+@pytest.mark.parametrize("log_dir", ["log", "another"])
+def test_a_key_that_no_file_can_have_keeps_no_run_away_that_is_whole_without_it(
+    lab: Lab, server: S3Server, saved: Path, tiny_run: Path, log_dir: str
+) -> None:
+    """Only a record shows that it is not of the run, as after `aws s3 cp ... s3://lab-runs/RUN//`."""
+    server.put(BUCKET, f"{tiny_run.name}//notes.txt", b"notes")
+    result = restore(lab, tiny_run, "--json", log_dir=log_dir)
+    assert (result.code, list(result.json["failed"])) == (1, ["/notes.txt"]), result.out
+    assert result.json["whole"] is False
+    assert (tree(tiny_run) if tiny_run.exists() else None) == (tree(saved) if log_dir == "log" else None)
+
+
 def test_downloads_that_are_all_denied_are_one_error(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     """A bucket whose requester pays answers in the same way."""
     denied = Fault("status", method="GET", operation="GetObject", status=403, code="AccessDenied", count=None)

@@ -28,6 +28,15 @@ class RestorePlan:
     unusable: Mapping[str, str]  # wanted, but missing in S3 or impossible as a file, each with the reason
     record: Record
 
+    @property
+    def blocking(self) -> Mapping[str, str]:
+        """Return what is unusable and keeps the run from appearing.
+
+        A key that no file can have, and that the records do not name, is not of the run: somebody put it there later.
+        """
+        recorded = self.record.entries
+        return {path: why for path, why in self.unusable.items() if not recorded or path in recorded}
+
     def size_of(self, paths: Iterable[str]) -> int:
         """Return the bytes that these objects have together."""
         return sum(self.remote[path].size for path in paths)

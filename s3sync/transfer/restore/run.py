@@ -136,7 +136,7 @@ def _restore_once(session: RestoreSession, folder: PrivateFolder) -> RestoreResu
         folder.prepare()
         received = receive_files(session, plan, folder, fetched, archive)
     received.frozen.update(plan.record.frozen)
-    failed = {**plan.unusable, **received.failed}
+    failed = {**plan.blocking, **received.failed}
     thawing = Outcome(None, {})
     if received.frozen and not failed:
         thawing = archive.request(received.frozen)
@@ -150,6 +150,7 @@ def _restore_once(session: RestoreSession, folder: PrivateFolder) -> RestoreResu
         folder.discard()
         if not failed:
             archive.forget()
+    failed.update(plan.unusable)
     recorded = plan.record.entries
     return RestoreResult(
         request=request,
