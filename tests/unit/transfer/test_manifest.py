@@ -147,7 +147,7 @@ READ_ONLY = """
 import os, sys
 from pathlib import Path
 from s3sync.errors import StateError
-from s3sync.transfer.manifest import require_place
+from s3sync.transfer.verify.manifest import require_place
 os.chmod(sys.argv[1], 0o500)
 try:
     require_place(Path(sys.argv[1], "m"), Path(sys.argv[2]))
