@@ -33,22 +33,14 @@ class FileDigests:
         found = digests.expected_etags(self.run.path / file.path, part_sizes, self._stop_if_requested)
         return etag in found.values()
 
-    def crc32(self, file: LocalFile) -> digests.Crc32Sums:
-        """Return the CRC-32 of the whole file, and the one composed of its parts."""
-        part_size = self.part_size(file.size)
-        return digests.expected_crc32(self.run.path / file.path, part_size, self._stop_if_requested)
-
-    def checksum(self, file: LocalFile, name: str) -> tuple[str, str]:
+    def checksum(self, file: LocalFile, name: str) -> digests.Sums:
         """Return a checksum of the whole file, and the one composed of its parts."""
         part_size = self.part_size(file.size)
         return digests.expected_checksum(self.run.path / file.path, name, part_size, self._stop_if_requested)
 
     def composed_checksum(self, file: LocalFile, name: str, part_sizes: tuple[int, ...]) -> str:
         """Return the checksum composed of those of parts of these sizes."""
-        path = self.run.path / file.path
-        if name == "crc32":
-            return digests.expected_crc32(path, part_sizes, self._stop_if_requested).composed
-        return digests.expected_checksum(path, name, part_sizes, self._stop_if_requested)[1]
+        return digests.expected_checksum(self.run.path / file.path, name, part_sizes, self._stop_if_requested).composed
 
     def part_size(self, size: int) -> int | None:
         """Return the size of the parts of a file of this size, in bytes; None if it is sent with one PUT."""

@@ -28,7 +28,7 @@ class FileHashes(NamedTuple):
     etag: str
     md5: str | None
     damage: str = ""
-    sums: aws_digests.Crc32Sums | None = None
+    sums: aws_digests.Sums | None = None
 
 
 def _never(_file: LocalFile) -> bool:
@@ -123,8 +123,8 @@ class Hasher:
     def _take_crc32(self, file: LocalFile) -> FileHashes:
         """Read a file that is verified by its CRC-32."""
         part_size = self.digests.part_size(file.size)
-        computed = aws_digests.compute_crc32(self._run.path / file.path, part_size, self._count)
-        return FileHashes("", None, self._damage(file, computed.crc32, self._expected.get(file.path)), computed.sums)
+        sums = aws_digests.expected_checksum(self._run.path / file.path, "crc32", part_size, self._count)
+        return FileHashes("", None, self._damage(file, sums.number, self._expected.get(file.path)), sums)
 
     def _hash_one(self, file: LocalFile, theirs: str) -> FileHashes:
         """Read a file once and hash it, in parts of our size unless S3 has another number of parts."""
@@ -132,15 +132,18 @@ class Hasher:
         likely = aws_etag.likely_part_sizes(file.size, theirs) if theirs else []
         part_sizes = [ours] if ours in likely or not likely else likely
         wanted = [*part_sizes, None] if self._md5 else part_sizes
-        crc32 = self._expected.get(file.path)
-        computed = aws_digests.compute_digests(self._run.path / file.path, wanted, self._count, crc32=crc32 is not None)
-        etags = computed.etags
+        path, crc32, damage = self._run.path / file.path, self._expected.get(file.path), ""
+        if crc32 is None:
+            etags = aws_digests.expected_etags(path, wanted, self._count)
+        else:
+            etags, found = aws_digests.expected_etags_and_crc32(path, wanted, self._count)
+            damage = self._damage(file, found, crc32)
         etag = theirs if theirs in etags.values() else etags[part_sizes[0]]
-        return FileHashes(etag, etags[None] if self._md5 else None, self._damage(file, computed.crc32, crc32))
+        return FileHashes(etag, etags[None] if self._md5 else None, damage)
 
-    def _damage(self, file: LocalFile, found: int | None, expected: int | None) -> str:
+    def _damage(self, file: LocalFile, found: int, expected: int | None) -> str:
         """Return why the CRC-32 is wrong; empty if it is right, or if the file changed while it was read."""
-        if found is None or expected is None or found == expected or local_files.restat(self._run, file.path) != file:
+        if expected is None or found == expected or local_files.restat(self._run, file.path) != file:
             return ""
         return analysis_manifest.mismatch_reason(found, expected)
 

@@ -125,7 +125,7 @@ class ObjectVerifier:
         """Return the ETags of files whose CRC-32 S3 does not have, by path."""
         return self._hasher.digests.fallback_etags([f for f in seen if self._sums(f, hashes) and f not in found])
 
-    def _sums(self, file: LocalFile, hashes: Mapping[str, FileHashes]) -> digests.Crc32Sums | None:
+    def _sums(self, file: LocalFile, hashes: Mapping[str, FileHashes]) -> digests.Sums | None:
         """Return the CRC-32 of a file that is verified by it; None if other evidence was chosen."""
         hashed = hashes.get(file.path)
         return hashed.sums if hashed and self._choice.compares_bytes else None

@@ -23,9 +23,7 @@ def _no(_kind: str) -> bool:
 class Evidence(Protocol):
     """Computes checksums of a local file, for objects whose ETag proves nothing. All methods raise OSError."""
 
-    def crc32(self, file: LocalFile) -> tuple[str, str]: ...
-
-    def checksum(self, file: LocalFile, name: str) -> tuple[str, str]: ...
+    def checksum(self, file: LocalFile, name: str) -> digests.Sums: ...
 
     def match_other_part_size(self, file: LocalFile, etag: str) -> str | None: ...
 
@@ -72,7 +70,7 @@ def verify_object(
     return Proof.of(file, seen.etag, "size") if seen.opaque_etag else Mismatch(other, kind)
 
 
-def verify_by_crc32(file: LocalFile, seen: ObjectState, sums: digests.Crc32Sums) -> Proof | str | None:
+def verify_by_crc32(file: LocalFile, seen: ObjectState, sums: digests.Sums) -> Proof | str | None:
     """Return the proof that S3 holds a file with these CRC-32, or why there is none; None if they cannot be compared.
 
     They cannot if S3 has no CRC-32 of the object, or one composed of another number of parts.
@@ -101,23 +99,18 @@ def kind_of(etag: str, expected: str) -> str:
 
 def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) -> Proof | str | None:
     """Compare the first checksum of the object that can be computed here; None if there is none."""
-    names = [name for name, value in (("crc32", seen.crc32), *seen.sums) if value]
-    values = {"crc32": seen.crc32, **dict(seen.sums)}
-    for name in names:
-        if name != "crc32" and not digests.is_computed_fast(name, file.size):
-            continue
-        ours = evidence.crc32(file) if name == "crc32" else evidence.checksum(file, name)
-        verdict = _compare_values(file, seen, name, values[name], ours)
+    for name, value in _usable_checksums(file, seen):
+        verdict = _compare_values(file, seen, name, value, evidence.checksum(file, name))
         if verdict is not None:
             return verdict
     return None
 
 
 def _compare_values(
-    file: LocalFile, seen: RemoteObject, name: str, theirs: str, ours: tuple[str, str]
+    file: LocalFile, seen: RemoteObject, name: str, theirs: str, ours: digests.Sums
 ) -> Proof | str | None:
     """Compare a checksum with those of the whole file and of its parts; return None if it has other parts."""
-    if theirs in (*ours, ours[1].partition("-")[0]):  # some servers leave out the number of parts
+    if theirs in (*ours, ours.composed.partition("-")[0]):  # some servers leave out the number of parts
         return Proof.of(file, seen.etag, "checksum")
     if any(_parts_of(theirs) == _parts_of(our) for our in ours):
         return f"S3 has other bytes: its {name.upper()} is {theirs}"
@@ -126,8 +119,13 @@ def _compare_values(
 
 def composed_checksums(file: LocalFile, seen: RemoteObject) -> list[tuple[str, str]]:
     """Return name and value of an object's checksums that are composed of those of its parts, the fastest first."""
-    found = [(name, value) for name, value in (("crc32", seen.crc32), *seen.sums) if _parts_of(value)]
-    return [pair for pair in found if pair[0] == "crc32" or digests.is_computed_fast(pair[0], file.size)]
+    return [(name, value) for name, value in _usable_checksums(file, seen) if _parts_of(value)]
+
+
+def _usable_checksums(file: LocalFile, seen: RemoteObject) -> list[tuple[str, str]]:
+    """Return name and value of an object's checksums that are computed here in short time, the fastest first."""
+    found = (("crc32", seen.crc32), *seen.sums)
+    return [(name, value) for name, value in found if value and digests.is_computed_fast(name, file.size)]
 
 
 def _parts_of(checksum: str) -> str:

@@ -14,7 +14,7 @@ from awscli.s3transfer.utils import ChunksizeAdjuster  # type: ignore[import-unt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3sync.aws.digests import expected_checksum, expected_crc32, expected_etags
+from s3sync.aws.digests import expected_checksum, expected_etags, expected_etags_and_crc32
 from s3sync.aws.etag import (
     DEFAULT_MULTIPART,
     MIB,
@@ -102,7 +102,8 @@ def test_small_parts(file: Path, size: int, part_size: int | None) -> None:
     content = bytes_of(size)
     file.write_bytes(content)
     assert expected_etag(file, part_size) == etag_of(content, part_size)
-    assert expected_crc32(file, part_size) == crc32s_of(content, part_size)
+    sums = expected_checksum(file, "crc32", part_size)
+    assert (sums, sums.number) == (crc32s_of(content, part_size), zlib.crc32(content))
 
 
 @pytest.mark.parametrize("part_size", [None, MIB - 1, MIB, MIB + 1])
@@ -123,7 +124,7 @@ def test_any_bytes_threshold_and_part_size(reused_file: Path, content: bytes, th
     reused_file.write_bytes(content)
     size = None if len(content) < threshold else part_size
     assert expected_etag(reused_file, size) == etag_of(content, size)
-    assert expected_crc32(reused_file, size) == crc32s_of(content, size)
+    assert expected_checksum(reused_file, "crc32", size) == crc32s_of(content, size)
 
 
 @pytest.mark.parametrize(
@@ -136,14 +137,14 @@ def test_any_bytes_threshold_and_part_size(reused_file: Path, content: bytes, th
 def test_published_values(file: Path, content: bytes, etag: str, crc32: str) -> None:
     file.write_bytes(content)
     assert expected_etag(file, None) == etag
-    assert expected_crc32(file, None)[0] == crc32
+    assert expected_checksum(file, "crc32", None).whole == crc32
 
 
 def test_a_missing_file_is_an_os_error(file: Path) -> None:
     with pytest.raises(FileNotFoundError):
         expected_etags(file, [None])
     with pytest.raises(FileNotFoundError):
-        expected_crc32(file, None)
+        expected_checksum(file, "crc32", None)
 
 
 @settings(deadline=None, max_examples=100)
@@ -159,6 +160,7 @@ def test_many_part_sizes_take_one_reading(reused_file: Path, content: bytes, par
 
     assert etags == {part_size: etag_of(content, part_size) for part_size in part_sizes}
     assert sum(reads) == len(content)
+    assert expected_etags_and_crc32(reused_file, part_sizes) == (etags, zlib.crc32(content))
 
 
 @settings(deadline=None, max_examples=100)
@@ -172,10 +174,10 @@ def test_parts_of_given_sizes(reused_file: Path, parts: list[bytes]) -> None:
     assert expected_etags(reused_file, [sizes, 7])[sizes] == etag
     crcs = b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
     crc32 = base64.b64encode(zlib.crc32(crcs).to_bytes(4, "big")).decode()
-    assert expected_crc32(reused_file, sizes).composed == f"{crc32}-{len(parts)}"
+    assert expected_checksum(reused_file, "crc32", sizes).composed == f"{crc32}-{len(parts)}"
     sha256s = b"".join(hashlib.sha256(part).digest() for part in parts)
     sha256 = base64.b64encode(hashlib.sha256(sha256s).digest()).decode()
-    assert expected_checksum(reused_file, "sha256", sizes)[1] == f"{sha256}-{len(parts)}"
+    assert expected_checksum(reused_file, "sha256", sizes).composed == f"{sha256}-{len(parts)}"
 
 
 @pytest.mark.parametrize("part_sizes", [[None], [5 * MIB], [None, 5 * MIB, 5 * MIB // 2 + 1]])
@@ -221,7 +223,7 @@ def test_every_mib_that_is_read_is_counted(file: Path, part_size: int | None) ->
     of_crc32: list[int] = []
 
     expected_etags(file, [part_size], of_etags.append)
-    expected_crc32(file, part_size, of_crc32.append)
+    expected_checksum(file, "crc32", part_size, of_crc32.append)
 
     for reads in (of_etags, of_crc32):
         assert sum(reads) == 5 * MIB
@@ -238,7 +240,7 @@ def test_the_reading_may_be_stopped(file: Path, size: int, part_size: int | None
     with pytest.raises(KeyboardInterrupt):
         expected_etags(file, [part_size], stop)
     with pytest.raises(KeyboardInterrupt):
-        expected_crc32(file, part_size, stop)
+        expected_checksum(file, "crc32", part_size, stop)
 
 
 def test_the_reading_may_be_stopped_in_mid_file(file: Path) -> None:

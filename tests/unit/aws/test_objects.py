@@ -12,6 +12,7 @@ import pytest
 from s3sync.aws import argv as aws_argv
 from s3sync.aws.client import AwsCli, AwsResult, RemoteFolder
 from s3sync.aws.destination import BucketRef
+from s3sync.aws.digests import Sums
 from s3sync.aws.objects import Absent, ObjectReader, ObjectState, Readback, RemoteObject, Unknown
 from s3sync.errors import AwsError
 from s3sync.runs.local_files import LocalFile
@@ -40,13 +41,9 @@ class Bytes:
         self._etags = etags
         self._readable = readable
 
-    def crc32(self, _file: LocalFile) -> tuple[str, str]:
+    def checksum(self, _file: LocalFile, name: str) -> Sums:
         assert self._readable, "the bytes are not read again without need"
-        return CRC, COMPOSED
-
-    def checksum(self, _file: LocalFile, name: str) -> tuple[str, str]:
-        assert self._readable, "the bytes are not read again without need"
-        return f"{name}==", f"{name}==-2"
+        return Sums(CRC, COMPOSED) if name == "crc32" else Sums(f"{name}==", f"{name}==-2")
 
     def match_other_part_size(self, _file: LocalFile, etag: str) -> str | None:
         return etag if etag in self._etags else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3sync.aws.digests import Crc32Sums
+from s3sync.aws.digests import Sums
 from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.aws.objects import Absent, ObjectState, RemoteObject, Unknown, Verify
 from s3sync.runs.local_files import LocalFile
@@ -13,7 +13,7 @@ from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.proof import verify_by_crc32
 
 SMALL, LARGE, HUGE = (LocalFile(f"Data/{size}", size, 1) for size in (10_000, 20_000_000, 2_000_000_000))
-OURS = Crc32Sums("AAAAAA==", "BBBBBB==-3")
+OURS = Sums("AAAAAA==", "BBBBBB==-3")
 
 
 def chosen(choice: EvidenceChoice) -> list[bool]:
