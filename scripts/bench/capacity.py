@@ -1,24 +1,16 @@
-"""Calculate how many nodes a sequencing core needs, and simulate a month to see whether they are enough.
-
-Nothing is measured here. The simulation jumps from one event to the next (a run ends, waits, is uploaded), takes
-seconds of one core, and always has the same outcome.
-"""
+"""Calculate how many nodes a sequencing core needs. Nothing is measured here."""
 
 from __future__ import annotations
 
-import heapq
 import math
-import random
 from collections.abc import Iterator, Sequence
 from functools import cache
-from statistics import median
 from typing import NamedTuple
 
 from s3sync.aws.client import PROCESS_COST
 from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.runs.local_files import LocalFile
-from s3sync.slurm.client import DEFAULT_NODES
-from s3sync.slurm.shards import SHARDS_A_NODE, shard_count_for
+from s3sync.slurm.shards import shard_count_for
 from s3sync.transfer.batches import cost_of, into_batches
 from scripts.simulate.files import run_files
 from scripts.simulate.plan import plan_run
@@ -28,8 +20,7 @@ OWN_FILE_COST = 0.0003  # CPU-seconds a file that this program spends beside the
 LOG_BYTES = 235  # a file, in the state log; see README.md
 PUTS_A_SECOND = 3500  # S3's limit for a prefix that it has not parted yet
 USE = 0.7  # of what the nodes can do, planned for the mean: the rest is for peaks, repeats and maintenance
-TASK_SECONDS = 15.0  # of a task beside its sending: until it is started, and the requests at its start and end
-SHARD_SECONDS = 5.0  # of these, what the program itself takes; `--slurm speedup`
+SHARD_SECONDS = 5.0  # of a task beside its sending; `--slurm speedup`
 CALL_SECONDS = 9.0  # before and after all tasks: the plan, the last job with the markers, the log; `--slurm speedup`
 _DAY = 24.0  # hours
 _GIGA = 1e9
@@ -67,7 +58,6 @@ class Site(NamedTuple):
     sides: int = 2  # flow cells at a time, each a run folder of its own
     run_hours: float = 42.0
     turnaround: float = 6.0
-    days: int = 30
 
     @property
     def cycle(self) -> float:
@@ -91,17 +81,6 @@ class Plan(NamedTuple):
     peak_puts_a_second: float
     requests_a_day: float
     log_bytes_a_year: float
-
-
-class Outcome(NamedTuple):
-    """A simulated month. Hours from the end of a run until all of it is in S3."""
-
-    runs: int
-    use: float  # of what the nodes could have done in that time; above 1 they have fallen behind
-    median_hours: float
-    late_hours: float  # 95 of 100 runs took no longer
-    most_hours: float
-    most_at_once: int  # runs that waited or were under way
 
 
 @cache
@@ -141,95 +120,6 @@ def plan_of(site: Site, node: Node) -> Plan:
         requests_a_day=runs * load.puts,
         log_bytes_a_year=runs * 365 * load.files * LOG_BYTES,
     )
-
-
-def simulate(site: Site, node: Node, nodes: int, *, office: bool = False) -> Outcome:
-    """Simulate a month with this number of nodes, of which a run uses DEFAULT_NODES at most."""
-    load = load_of(site.instrument, node.cores)
-    at_once = min(nodes, DEFAULT_NODES)
-    hours = (load.size / (SHARDS_A_NODE * at_once) / node.rate(load) + TASK_SECONDS) / 3600
-    ends = sorted(_ends(site, office=office))
-    done = _served(ends, nodes, at_once, hours)
-    waited = [finish - end for end, finish in zip(ends, done, strict=True)]
-    return Outcome(
-        runs=len(ends),
-        use=len(ends) * SHARDS_A_NODE * at_once * hours / (nodes * site.days * _DAY),
-        median_hours=median(waited),
-        late_hours=sorted(waited)[math.ceil(0.95 * len(waited)) - 1],
-        most_hours=max(waited),
-        most_at_once=_most_at_once(ends, done),
-    )
-
-
-def _ends(site: Site, *, office: bool) -> Iterator[float]:
-    """Yield when runs end, in hours. Each sequencer starts within a run, and is loaded again some hours after each run.
-
-    In `office` hours it is loaded from Monday to Friday between 8 and 18 alone, so that many runs end in one night.
-    """
-    chance = random.Random(f"{site.sequencers} {site.instrument}")
-    for _ in range(site.sequencers):
-        end = chance.uniform(0, site.cycle)
-        while end < site.days * _DAY:
-            for _ in range(site.sides):
-                yield end + chance.uniform(0, 0.5)
-            start = end + chance.uniform(site.turnaround / 2, site.turnaround * 1.5)
-            end = (_at_work(start) if office else start) + site.run_hours
-
-
-def _at_work(hour: float) -> float:
-    """Return this hour, or the first later one in office hours; hour 0 is midnight on a Monday."""
-    day, of_day = divmod(hour, _DAY)
-    if day % 7 < 5 and 8 <= of_day < 18:
-        return hour
-    day += of_day >= 18
-    while day % 7 >= 5:
-        day += 1
-    return max(hour, day * _DAY + 8)
-
-
-class _Waiting(NamedTuple):
-    """The tasks of a run that no node has begun, and those that are running."""
-
-    tasks: int
-    under_way: int
-
-
-def _served(ends: Sequence[float], nodes: int, at_once: int, hours: float) -> list[float]:
-    """Return when each run is in S3. Equal tasks start in order of arrival, `at_once` of a run at a time."""
-    done = [0.0] * len(ends)
-    queue: dict[int, _Waiting] = {}  # by the number of the run, in the order of arrival
-    events = [(end, number, True) for number, end in enumerate(ends)]  # a run has come, or a task of it is over
-    heapq.heapify(events)
-    idle = nodes
-    while events:
-        now, number, has_come = heapq.heappop(events)
-        if has_come:
-            queue[number] = _Waiting(SHARDS_A_NODE * at_once, 0)
-        else:
-            idle += 1
-            queue[number] = queue[number]._replace(under_way=queue[number].under_way - 1)
-            if queue[number] == (0, 0):
-                done[number] = now
-                del queue[number]
-        for chosen, (tasks, under_way) in list(queue.items()):
-            begun = min(idle, tasks, at_once - under_way)
-            if begun:
-                idle -= begun
-                queue[chosen] = _Waiting(tasks - begun, under_way + begun)
-                for _ in range(begun):
-                    heapq.heappush(events, (now + hours, chosen, False))
-            if not idle:
-                break
-    return done
-
-
-def _most_at_once(ends: Sequence[float], done: Sequence[float]) -> int:
-    changes = sorted([(end, 1) for end in ends] + [(finish, -1) for finish in done])
-    now = most = 0
-    for _, change in changes:
-        now += change
-        most = max(most, now)
-    return most
 
 
 # For people
@@ -325,34 +215,6 @@ def plan_rows(sites: Sequence[Site] = SITES, node: Node = USUAL) -> Rows:
     ]
 
 
-_MONTH_HEAD = ("sequencers", "loaded", "nodes", "use", "median h", "95 % h", "most h", "at once", "holds")
-
-
-def month_rows(sites: Sequence[Site] = SITES, node: Node = USUAL) -> Rows:
-    """Return a header and a row for each simulated month: with the planned nodes, one more, and too few."""
-    rows: Rows = [_MONTH_HEAD]
-    for site in sites:
-        planned = plan_of(site, node).nodes
-        load = load_of(site.instrument, node.cores)
-        needed = site.runs_a_day * load.size / (_DAY * 3600) / node.rate(load)
-        for nodes in sorted({max(1, math.floor(needed)), planned, planned + 1}):
-            for office in (False, True):
-                rows.append(_month_row(site, nodes, simulate(site, node, nodes, office=office), office=office))
-    return rows
-
-
-def holds(site: Site, outcome: Outcome) -> bool:
-    """Return whether each run was in S3 before the next one on its sequencer ended, so a disk for two is enough."""
-    return outcome.most_hours <= site.cycle
-
-
-def _month_row(site: Site, nodes: int, outcome: Outcome, *, office: bool) -> tuple[str, ...]:
-    hours = (f"{value:.1f}" for value in (outcome.median_hours, outcome.late_hours, outcome.most_hours))
-    when = "office hours" if office else "any time"
-    answer = "yes" if holds(site, outcome) else "no"
-    return (f"{site.sequencers}", when, f"{nodes}", f"{outcome.use:.0%}", *hours, f"{outcome.most_at_once}", answer)
-
-
 def sections(node: Node = USUAL) -> list[tuple[str, Rows]]:
     """Return all tables, each with a line that explains it."""
     line = f"{node.line / _GIGA:.0f} Gbit/s, of which uploads may have {node.line_use:.0%}"
@@ -362,5 +224,4 @@ def sections(node: Node = USUAL) -> list[tuple[str, Rows]]:
         ("Seconds from the start until it is in S3, on such a host and on such nodes:", sooner_rows()),
         ("Requests that create or fill objects:", request_rows()),
         ("Dual 25B, 42 hours a run, 6 hours until the next one, on such nodes:", plan_rows(node=node)),
-        ("A month of it; hours from the end of a run until it is in S3:", month_rows(node=node)),
     ]

@@ -136,7 +136,7 @@ def show_coordinator(args: argparse.Namespace, folder: Path) -> None:
 
 
 def show_capacity(args: argparse.Namespace) -> None:
-    """Calculate what a host sends, what large sites need, and how long runs would wait there in a month."""
+    """Calculate what a host sends, and what large sites need."""
     sections = capacity.sections()
     print("\n\n".join(f"{about}\n\n{tables.aligned(rows)}" for about, rows in sections), flush=True)
     text = "\n".join(f"{about}\n\n{tables.markdown(rows)}" for about, rows in sections)

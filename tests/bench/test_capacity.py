@@ -1,4 +1,4 @@
-"""How many nodes a sequencing core wants: the calculation, a simulated month, and what scripts/bench/README.md says."""
+"""How many nodes a sequencing core wants: the calculation, and what scripts/bench/README.md says of it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import pytest
 
 from s3sync.aws.etag import DEFAULT_MULTIPART
 from s3sync.runs.local_files import LocalFile
-from s3sync.slurm.client import DEFAULT_NODES
-from s3sync.slurm.shards import SHARDS_A_NODE
 from s3sync.transfer import batches
 from s3sync.transfer.batches import BYTE_COST, FILE_COST
 from scripts.bench import capacity
-from scripts.bench.capacity import HASH_COST, USUAL, Node, Site, load_of, plan_of, puts_of, simulate
+from scripts.bench.capacity import HASH_COST, USUAL, Node, load_of, puts_of
 from tests.helpers.bench import benchmark
 from tests.helpers.lab import Lab
 from tests.helpers.pages import text_of
@@ -43,58 +41,9 @@ def test_a_node_sends_what_its_cores_or_its_line_allow() -> None:
     assert Node(cores=1, line=1e15).rate(load) == load.size / load.cpu_seconds
 
 
-def hours_of_a_run(nodes: int = 1) -> float:
-    """With nodes that do nothing else."""
-    load = load_of("novaseqx")
-    return (load.size / USUAL.rate(load) / nodes + SHARDS_A_NODE * capacity.TASK_SECONDS) / HOUR
-
-
-def test_a_run_that_comes_alone_takes_its_own_time() -> None:
-    alone = simulate(Site(1, sides=1), USUAL, nodes=1)
-    assert alone.runs in (14, 15, 16)  # of 48 hours, the first somewhere in it
-    assert alone.median_hours == pytest.approx(hours_of_a_run())
-    assert alone.most_hours == pytest.approx(hours_of_a_run())
-    assert alone.most_at_once == 1
-    assert alone.use == pytest.approx(alone.runs * hours_of_a_run() / (30 * 24))
-
-
-def test_a_run_has_no_more_nodes_than_it_asks_for() -> None:
-    two, ten = (simulate(Site(1, sides=1), USUAL, nodes=nodes).median_hours for nodes in (2, 10))
-    assert two == pytest.approx(hours_of_a_run(2))
-    assert ten == pytest.approx(hours_of_a_run(DEFAULT_NODES))
-
-
-def test_runs_that_come_together_wait_for_each_other() -> None:
-    both = simulate(Site(1, sides=2), USUAL, nodes=1)
-    assert both.most_at_once == 2
-    assert both.most_hours > 1.5 * hours_of_a_run()
-
-
-@pytest.mark.parametrize("site", capacity.SITES, ids=str)
-@pytest.mark.parametrize("office", [False, True], ids=["any time", "office hours"])
-def test_the_planned_nodes_hold_for_a_month(site: Site, office: bool) -> None:
-    outcome = simulate(site, USUAL, plan_of(site, USUAL).nodes, office=office)
-    assert capacity.holds(site, outcome)
-    assert outcome.use < 0.75
-
-
 def test_a_node_that_has_a_shard_more_than_others_says_when_it_ends() -> None:
     assert capacity._seconds(100.0, nodes=4, shards=16) == capacity.CALL_SECONDS + 4 * (capacity.SHARD_SECONDS + 6.25)
     assert capacity._seconds(100.0, nodes=2, shards=5) == capacity.CALL_SECONDS + 3 * (capacity.SHARD_SECONDS + 20)
-
-
-def test_too_few_nodes_fall_behind_and_it_is_seen() -> None:
-    site = Site(100)
-    load = load_of(site.instrument)
-    needed = site.runs_a_day * load.size / (24 * HOUR) / USUAL.rate(load)
-    outcome = simulate(site, USUAL, math.floor(needed))
-    assert not capacity.holds(site, outcome)
-    assert outcome.use > 1
-
-
-def test_no_runs_are_loaded_outside_office_hours() -> None:
-    at_work = capacity._at_work
-    assert [at_work(hour) for hour in (0, 8, 17.9, 18, 4 * 24 + 18, 6 * 24 + 12)] == [8, 8, 17.9, 32, 176, 176]
 
 
 def test_the_benchmark_shows_capacity_without_measuring(lab: Lab) -> None:
@@ -115,7 +64,6 @@ def test_the_page_on_measurements_says_what_follows_from_the_constants() -> None
         f"${load.puts * 0.005 / 1000:.2f}",
         f"{load.size / USUAL.rate(load) / HOUR:.1f} hours that 10 Gbit/s",
         f"{capacity.LOG_BYTES} bytes a file",
-        f"{capacity.TASK_SECONDS:.0f} seconds a task",
         f"counts {capacity.CALL_SECONDS:.0f} seconds for what comes before and after all tasks",
         f"and {capacity.SHARD_SECONDS:.0f} for each task beside its sending",
     ):
