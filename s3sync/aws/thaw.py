@@ -56,6 +56,13 @@ def hours_by_tier(storage_classes: Collection[str]) -> dict[Tier, float]:
     return {tier: hours_to_thaw(storage_classes, tier) for tier in able} if storage_classes else {}
 
 
+def choose_sample(paths: Sequence[str], limit: int) -> list[str]:
+    """Return `limit` of these paths, from all over the run: the first, the last, and those in between."""
+    if len(paths) <= limit:
+        return list(paths)
+    return [paths[number * (len(paths) - 1) // (limit - 1)] for number in range(limit)]
+
+
 def may_be_in_archive_tier(item: RemoteObject) -> bool:
     """Return whether an object may be in an archive tier of INTELLIGENT_TIERING, by what a listing says of it."""
     return item.storage_class == TIERED and item.size >= _LEAST_TIERED_BYTES
@@ -74,14 +81,13 @@ class Thawing:
         with ThreadPoolExecutor(self._max_processes) as pool:
             return dict(zip(paths, pool.map(self._state, paths), strict=True))
 
-    def tiered_states(self, paths: Sequence[str]) -> dict[str, ThawState]:
-        """Return the states of objects of INTELLIGENT_TIERING; of many, those of a sample from all over the run.
+    def tiered_states(self, paths: Sequence[str], limit: int = _MAX_TIERED) -> dict[str, ThawState]:
+        """Return the states of objects of INTELLIGENT_TIERING; of more than `limit`, those of a sample.
 
-        None are returned if S3 does not report them. Raises StoppedError.
+        None are returned if S3 does not report them, e.g. if these credentials may only list. Raises StoppedError.
         """
-        step = -(-len(paths) // _MAX_TIERED) or 1
         with contextlib.suppress(AwsError):
-            return self.states(paths[::step])
+            return self.states(choose_sample(paths, limit))
         return {}
 
     def listed_states(self, paths: Sequence[str]) -> dict[str, ListedState] | None:

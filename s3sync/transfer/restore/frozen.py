@@ -99,8 +99,7 @@ class Archive:
     def _find_by_sample(self, archived: list[str], requested: frozenset[str]) -> set[str]:
         frozen: set[str] = set()
         for group in ([p for p in archived if p in requested], [p for p in archived if p not in requested]):
-            step = max(1, len(group) // _SAMPLE)
-            states = self._thawing.states(group[::step][:_SAMPLE])
+            states = self._thawing.states(thaw.choose_sample(group, _SAMPLE))
             if group and "thawed" not in states.values():
                 frozen.update(group)
             if group and self._log and set(states.values()) == {"frozen"}:  # it has expired, or was never accepted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from s3sync.aws import access
+from s3sync.aws import access, thaw
 from s3sync.aws.objects import RemoteObject
 from s3sync.runs import Run
 from s3sync.transfer.context import Runtime, open_context
@@ -29,11 +29,4 @@ def choose_sample(remote: Mapping[str, RemoteObject]) -> list[tuple[str, str]]:
     by_class: dict[str, list[str]] = {}
     for path, found in sorted(remote.items()):
         by_class.setdefault(found.storage_class, []).append(path)
-    return [(path, name) for name, paths in by_class.items() for path in _spread(paths)]
-
-
-def _spread(paths: list[str]) -> list[str]:
-    """Return the first, the last, and some paths in between."""
-    if len(paths) <= _SAMPLE:
-        return paths
-    return [paths[number * (len(paths) - 1) // (_SAMPLE - 1)] for number in range(_SAMPLE)]
+    return [(path, name) for name, paths in by_class.items() for path in thaw.choose_sample(paths, _SAMPLE)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s3sync.aws import destination as aws_destination
 from s3sync.aws import thaw
-from s3sync.errors import AwsError, RunError
+from s3sync.errors import RunError
 from s3sync.runs import Run, analysis, local_files, run_folder
 from s3sync.text import pluralize, printable
 from s3sync.transfer import selection
@@ -83,17 +83,10 @@ def _compare_all(found: Verification, context: UploadContext, hasher: Hasher) ->
 
 
 def _sample_tiers(found: Verification, context: UploadContext) -> Counter[thaw.ThawState]:
-    """Return the states of a few INTELLIGENT_TIERING objects, since no listing shows which are in its archive tiers.
-
-    Return none if S3 refuses, for example because these credentials may only list.
-    """
+    """Return the states of a few INTELLIGENT_TIERING objects, since no listing shows which are in its archive tiers."""
     tiered = [path for path, item in (found.remote or {}).items() if item.storage_class == thaw.TIERED]
-    step = max(1, len(tiered) // _TIERED_SAMPLE)
     thawing = thaw.Thawing(context.remote, context.request.cores)
-    try:
-        return Counter(thawing.states(tiered[::step][:_TIERED_SAMPLE]).values())
-    except AwsError:
-        return Counter()
+    return Counter(thawing.tiered_states(tiered, _TIERED_SAMPLE).values())
 
 
 def _require_run(run: Run) -> None:

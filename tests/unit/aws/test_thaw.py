@@ -155,3 +155,11 @@ def test_what_may_pass_says_nothing_of_the_permission_to_read(error: str) -> Non
     with pytest.raises(AwsError) as raised:
         access.find_obstacles([("a", "STANDARD")])
     assert raised.value.id in ("s3.throttled", "s3.server-error", "s3.unreachable")
+
+
+@pytest.mark.parametrize(("count", "limit"), [(0, 4), (4, 4), (5, 4), (15, 8), (150, 100)])
+def test_a_sample_comes_from_all_over_the_run(count: int, limit: int) -> None:
+    paths = [f"Data/{number:03}" for number in range(count)]
+    sample = thaw.choose_sample(paths, limit)
+    assert len(set(sample)) == min(count, limit)
+    assert (sample[:1], sample[-1:]) == (paths[:1], paths[-1:])
