@@ -31,6 +31,14 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def is_own(path: Path) -> bool:
+    """Return whether this user owns what is at this path; False if that is unknown."""
+    try:
+        return os.lstat(path).st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
 def make_private_folder(folder: Path) -> None:
     """Create a folder, and its missing parents, that only this user can access. Raises OSError."""
     for parent in (*reversed(folder.parents), folder):
@@ -75,9 +83,9 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a small file of LOG_DIR by this JSON value, indented for people. Raises OSError."""
-    atomic_write(path, json.dumps(value, indent=1).encode("ascii") + b"\n")
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Replace a small file of LOG_DIR by this JSON value, by default indented for people. Raises OSError."""
+    atomic_write(path, json.dumps(value, indent=indent).encode("ascii") + b"\n")
 
 
 def open_private(path: Path, flags: int) -> int:

@@ -247,8 +247,7 @@ class AwsCli:
 
     def pause(self, seconds: float) -> None:
         """Wait. Raises InterruptedBySignal or LeaseLostError if a stop is requested."""
-        self._stop.wait(seconds)
-        self._stop.raise_if_requested()
+        self._stop.pause(seconds)
 
     def sanitize(self, text: str) -> str:
         """Return output of the CLI as it may be shown and logged: one bounded line without secrets."""

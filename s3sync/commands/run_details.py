@@ -10,7 +10,7 @@ from s3sync.commands.run_rows import to_clamped_iso
 from s3sync.config import Config
 from s3sync.inventory import RunStatus, states
 from s3sync.runs import completion, run_folder
-from s3sync.state import RunState, StateStore
+from s3sync.state import RunState
 from s3sync.text import human_bytes, indented_list, list_by_reason, printable
 
 _LABELS = {"flowcell_type": "cell type"}
@@ -74,7 +74,7 @@ def instrument_name(info: run_folder.RunInfo | None) -> str:
 def _load_state(run: RunStatus, config: Config) -> RunState | None:
     if run.head is None or run.head.completed:
         return None
-    return StateStore(config.log_dir, run.run, run.entry.destination).load(set_aside=False).state
+    return run.store(config.log_dir).load(set_aside=False).state
 
 
 def _uploaded_keys(run: RunStatus, state: RunState | None) -> list[str]:

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from s3sync import files
 from s3sync.errors import ConfigError
 from s3sync.inventory import History
 from s3sync.monitor import dashboard, last_scan, metrics, publish
@@ -39,12 +40,13 @@ def report(path: Path, error: ConfigError) -> None:
     before = (last_scan.read(log_dir) if log_dir else None) or LastScan()
     last = replace(before, ended=now, seconds=0.0, problems=(problem,))
     no_runs, scans = History(now, (), ()), ScanStatus(last=last)
-    if log_dir and _is_ours(last_scan.path_of(log_dir)):
+    # Only what this user has written is replaced: an invalid config creates nothing.
+    if log_dir and files.is_own(last_scan.path_of(log_dir)):
         publish.log_errors("remember this scan", lambda: last_scan.write(log_dir, last))
-    if folder and _is_ours(folder / "index.html"):
+    if folder and files.is_own(folder / "index.html"):
         view = dashboard.build_view(no_runs, scans)
         publish.log_errors("write the dashboard", lambda: publish.write_dashboard(folder, view))
-    if file and _is_ours(file):
+    if file and files.is_own(file):
         content = metrics.render(no_runs, scans, {})
         publish.log_errors("write the metrics", lambda: publish.write_for_all(file, content))
 
@@ -58,11 +60,3 @@ def _paths_in(path: Path) -> dict[str, Path]:
         return {}
     found = (_PATH.match(part) for line in text.splitlines() for part in re.split(r"[{,]", line))
     return {match[1]: Path(match[2]) for match in found if match and "\0" not in match[2]}
-
-
-def _is_ours(path: Path) -> bool:
-    """Return whether this user has written the file. Only then it is replaced: an invalid config creates nothing."""
-    try:
-        return os.lstat(path).st_uid == os.geteuid()
-    except OSError:
-        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,22 +66,21 @@ def read_or_explain(log_dir: Path) -> tuple[LastScan | None, Problem | None]:
     """Return the last scan, and the problem if its file cannot be read."""
     where = printable(str(path_of(log_dir)))
     try:
-        return _parse(json.loads(path_of(log_dir).read_bytes())), None
+        return _parse(files.read_json(path_of(log_dir))), None
     except (FileNotFoundError, NotADirectoryError):
         return None, None
     except OSError as error:
         advice = advice_for(error, "make it readable")
         text = f"cannot read the result of the last scan: {where}: {error.strerror} ({advice})"
         return None, Problem(SCANS, text, "other", id="monitor.last-scan-unreadable")
-    except (ValueError, RecursionError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         text = f"the result of the last scan is corrupt: {where} (the next scan replaces it)"
         return None, Problem(SCANS, text, "other", id="monitor.last-scan-corrupt")
 
 
 def write(log_dir: Path, last: LastScan) -> None:
     """Replace the file; raises OSError."""
-    text = json.dumps({"version": VERSION, **asdict(last)}, indent=1)
-    files.atomic_write(path_of(log_dir), text.encode("ascii") + b"\n")
+    files.write_json(path_of(log_dir), {"version": VERSION, **asdict(last)})
 
 
 def _parse(facts: Any) -> LastScan:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s3sync import files
 from s3sync.config import Config
-from s3sync.errors import Notice, StateError, advice_for
+from s3sync.errors import Notice, StateError, explained
 from s3sync.inventory import History, history
 from s3sync.monitor import dashboard, last_scan, metrics, scan_status
 from s3sync.monitor.last_scan import LastScan, Outcome
@@ -19,7 +19,6 @@ from s3sync.monitor.problems import has_failed
 from s3sync.monitor.scan_status import ScanStatus
 from s3sync.monitor.view import View
 from s3sync.state import log_dir as state_log_dir
-from s3sync.text import printable
 
 LOG = logging.getLogger(__name__)
 _MAX_TRIES = 3  # attempts to write the dashboard while the scan that it shows is ending
@@ -62,13 +61,9 @@ def write_dashboard(folder: Path, view: View) -> Path:
     """Write the dashboard to a folder, which is created if necessary, and return its path; raises StateError."""
     path = folder / "index.html"
     content = dashboard.render(view)
-    try:
+    with explained("write", path, "give a folder to write to", id="monitor.dashboard-not-writable"):
         files.make_public_folder(folder)
         write_for_all(path, content)
-    except OSError as error:
-        advice = advice_for(error, "give a folder to write to")
-        text = f"cannot write {printable(str(path))}: {error.strerror} ({advice})"
-        raise StateError(text, id="monitor.dashboard-not-writable") from error
     return path
 
 
@@ -102,14 +97,10 @@ def _write(config: Config, scans: ScanStatus) -> None:
 
 def _write_metrics(path: Path, runs: History, scans: ScanStatus, log_dir: Path) -> None:
     """Write the metrics; raises StateError."""
-    try:
+    with explained("write", path, "make it writable, or fix metrics_file", id="monitor.metrics-not-writable"):
         content = metrics.render(runs, scans, _free_bytes(log_dir))
         files.make_public_folder(path.parent)
         write_for_all(path, content)
-    except OSError as error:
-        advice = advice_for(error, "make it writable, or fix metrics_file")
-        text = f"cannot write {printable(str(path))}: {error.strerror} ({advice})"
-        raise StateError(text, id="monitor.metrics-not-writable") from error
 
 
 def _free_bytes(folder: Path) -> dict[Path, int]:

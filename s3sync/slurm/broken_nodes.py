@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -30,7 +29,7 @@ def remember(log_dir: Path, broken: Mapping[str, str], working: Collection[str])
             path = _path(log_dir, node)
             if not path.exists():
                 facts = {"node": node, "why": why[:_SHOWN_CHARS], "since": now_iso()}
-                files.atomic_write(path, json.dumps(facts, indent=1).encode("ascii") + b"\n")
+                files.write_json(path, facts)
     for node in set(working) - broken.keys():
         with contextlib.suppress(OSError):
             _path(log_dir, node).unlink()
@@ -59,9 +58,9 @@ def message(node: str, why: str) -> str:
 
 def _described(path: Path) -> tuple[str, str]:
     try:
-        facts = json.loads(path.read_bytes())
+        facts = files.read_json(path)
         node, why, since = (printable(str(facts[key])) for key in ("node", "why", "since"))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         text = f"cannot read its record: {printable(str(error))} (repair or remove {printable(str(path))})"
         return printable(path.name.removesuffix(_SUFFIX)), text
     return node, f"s3sync has not been able to start there since {since}: {why} ({_ADVICE})"

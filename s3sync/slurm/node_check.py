@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -36,7 +35,7 @@ class NodeQuery:
 
 def write_query(folder: Path, query: NodeQuery) -> None:
     """Write the query into the folder of the job. Raises OSError."""
-    files.atomic_write(folder / _QUERY, json.dumps(asdict(query)).encode("ascii"))
+    files.write_json(folder / _QUERY, asdict(query), indent=None)
 
 
 def read_results(folder: Path) -> list[access.CheckResult] | None:
@@ -110,7 +109,7 @@ def main(folder: Path) -> None:
     """Check this node, and write the results into the folder. Raises OSError."""
     os.umask(0o077)
     results = [asdict(result) for result in check_node(_read_query(folder), os.environ, StopRequest())]
-    files.atomic_write(folder / _RESULTS, json.dumps(results).encode("ascii"))
+    files.write_json(folder / _RESULTS, results, indent=None)
 
 
 if __name__ == "__main__":

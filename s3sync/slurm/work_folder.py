@@ -172,7 +172,7 @@ class WorkFolder:
     def write_progress(self, job: JobKey, snapshot: transfer_progress.Snapshot) -> None:
         """Write the progress of a job. Raises nothing: nothing depends on it."""
         with contextlib.suppress(OSError):
-            files.atomic_write(self.path / "progress" / _file_name(job), json.dumps(asdict(snapshot)).encode("ascii"))
+            self._write_json(f"progress/{_file_name(job)}", asdict(snapshot))
 
     def write_result(self, job: JobKey, result: Result) -> None:
         """Write the result of a job, at its end."""
@@ -266,7 +266,7 @@ class WorkFolder:
         return self.path / "plan" / f"{number:06}.jsonl"
 
     def _write_json(self, name: str, value: Any) -> None:
-        files.atomic_write(self.path / name, json.dumps(value).encode("ascii"))
+        files.write_json(self.path / name, value, indent=None)
 
     @contextlib.contextmanager
     def _as_state_error(self, verb: str = "write") -> Iterator[None]:

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from s3sync import files
 from s3sync.errors import StateError
 from s3sync.invocation import command_line_as
-from s3sync.text import printable
+from s3sync.text import printable, summarize
 
 DEFAULT = Path("/var/log/s3_upload")
 _INNER = ("locks", "leases", "uploads", "slurm", "cleanups", "restores")
@@ -128,10 +129,9 @@ def entries_of_others(log_dir: Path) -> str:
     found = [path for path, mode in _entries(log_dir) if not _may(path, mode)]
     if not found or _reason(log_dir) == os.strerror(errno.EROFS):  # on a read-only disk the owner does not matter
         return ""
-    names = ", ".join(printable(str(path.relative_to(log_dir))) for path in found[:_MAX_NAMES])
-    more = f" and {len(found) - _MAX_NAMES:,} more" if len(found) > _MAX_NAMES else ""
-    which = f"in {printable(str(log_dir))} this user cannot use {names}{more}"
-    if all(map(_is_own, found)):
+    names = summarize((str(path.relative_to(log_dir)) for path in found), _MAX_NAMES)
+    which = f"in {printable(str(log_dir))} this user cannot use {names}"
+    if all(map(files.is_own, found)):
         return f"{which}, which belong to this user (`{_chmod_command(log_dir)}` makes all of it accessible)"
     owners = ", ".join(sorted({_owner(path) for path in found}))
     return f"{which}, which belong to {owners} (`{_chown_command(log_dir)}` gives all of it to this user)"
@@ -245,13 +245,6 @@ def _chown_command(log_dir: Path) -> str:
 
 def _chmod_command(log_dir: Path) -> str:
     return shlex.join(["chmod", "-R", "u+rwX", str(log_dir)])
-
-
-def _is_own(path: Path) -> bool:
-    try:
-        return os.lstat(path).st_uid == os.geteuid()
-    except OSError:
-        return False
 
 
 def _owner(path: Path) -> str:

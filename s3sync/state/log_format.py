@@ -16,7 +16,7 @@ from typing import Any
 
 from s3sync.aws import etag as aws_etag
 from s3sync.aws.destination import Destination
-from s3sync.state.log_values import folder_of, folders_of, is_number, number_of, parse_time, seconds_of, watched_of
+from s3sync.state.log_values import folders_of, is_number, number_of, parse_time, shared_values
 from s3sync.state.run_state import Proof, RunState
 from s3sync.text import printable
 
@@ -119,25 +119,16 @@ def _parse_log(log: dict[str, Any]) -> RunState:
         failed=_failures(log, run_path),
         total_local_files=_require(log, "total_local_files", int),
         started=str(log.get("started", "")),
-        finished=str(log.get("finished", "")),
         aws=str(log.get("aws", "")),
         stale_parts_since=parse_time(log.get("parts_since")),
         ended_cleanly=log.get("orderly") is True,
         streamed_until_ns=number_of(log, "still_since"),
-        is_from_predecessor=not is_ours or log.get("verified_by") == "predecessor",
         completion_object=str(log.get("completion_object", "")),
-        on_complete=printable(str(log.get("on_complete", ""))),
-        attempts=number_of(log, "attempts"),
         manifest_checked_files=number_of(log, "manifest_files"),
-        instrument_done=parse_time(log.get("instrument_done")),
         sent_files=number_of(log, "sent_files"),
-        sent_bytes=number_of(log, "sent_bytes"),
-        seconds=seconds_of(log, "seconds"),
         opaque_etags=_texts(log.get("opaque_etags")),
-        folder=folder_of(log),
-        first_completed=parse_time(log.get("first_completed")),
-        watched=watched_of(log),
         folders=folders_of(log),
+        **shared_values(log),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s3sync.aws.destination import Destination
-from s3sync.state.log_values import destination_of, folder_of, number_of, parse_time, seconds_of, watched_of
+from s3sync.state.log_values import destination_of, number_of, shared_values
 from s3sync.text import printable
 
 _HEAVY_KEY = re.compile(r',\s*"(failed_upload_files|uploaded_files)":')  # the first whose value grows with the run
@@ -64,17 +64,8 @@ class LogSummary:
             uploaded_files=number_of(log, "total_uploaded_files"),
             failed_files=number_of(log, "total_failed_upload"),
             size=number_of(log, "bytes"),
-            attempts=number_of(log, "attempts"),
-            finished=str(log.get("finished", "")),
-            on_complete=printable(str(log.get("on_complete", ""))),
-            instrument_done=parse_time(log.get("instrument_done")),
-            sent_bytes=number_of(log, "sent_bytes"),
-            seconds=seconds_of(log, "seconds"),
             run_path=str(log.get("run_path", "")),
-            folder=folder_of(log),
-            first_completed=parse_time(log.get("first_completed")),
-            watched=watched_of(log),
-            is_from_predecessor="version" not in log or log.get("verified_by") == "predecessor",
+            **shared_values(log),
         )
 
 
@@ -96,9 +87,8 @@ def read_head(path: Path) -> dict[str, Any]:
     """
     with path.open("rb") as stream:
         start = stream.read(_HEAD_BYTES)
-        heavy = _HEAVY_KEY.search(
-            start.decode("ascii", "replace")
-        )  # one character for each byte, so that indices stay the same
+        text = start.decode("ascii", "replace")  # one character for each byte, so that indices stay the same
+        heavy = _HEAVY_KEY.search(text)
         log = json.loads(start[: heavy.start()] + b"}" if heavy else start + stream.read())
         if heavy and isinstance(log, dict) and not log.keys() >= _LIGHT_KEYS:  # in another order
             log = json.loads(start + stream.read())

@@ -6,6 +6,23 @@ from datetime import datetime
 from typing import Any, TypeGuard
 
 from s3sync.aws.destination import Destination
+from s3sync.text import printable
+
+
+def shared_values(log: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that the state of a run and its summary both have, by their names there."""
+    return {
+        "attempts": number_of(log, "attempts"),
+        "finished": str(log.get("finished", "")),
+        "first_completed": parse_time(log.get("first_completed")),
+        "folder": _folder_of(log),
+        "instrument_done": parse_time(log.get("instrument_done")),
+        "is_from_predecessor": "version" not in log or log.get("verified_by") == "predecessor",
+        "on_complete": printable(str(log.get("on_complete", ""))),
+        "seconds": _seconds_of(log, "seconds"),
+        "sent_bytes": number_of(log, "sent_bytes"),
+        "watched": _watched_of(log),
+    }
 
 
 def parse_time(value: object) -> str:
@@ -16,13 +33,13 @@ def parse_time(value: object) -> str:
         return ""
 
 
-def folder_of(log: dict[str, Any]) -> tuple[int, ...]:
+def _folder_of(log: dict[str, Any]) -> tuple[int, ...]:
     """Return the numbers of the run folder; none in a log of an older version."""
     value = log.get("folder")
     return tuple(value) if isinstance(value, list) and len(value) == 3 and all(map(is_number, value)) else ()
 
 
-def watched_of(log: dict[str, Any]) -> dict[str, tuple[int, int]] | None:
+def _watched_of(log: dict[str, Any]) -> dict[str, tuple[int, int]] | None:
     """Return the values that reveal later changes, by path; None in a log of an older version."""
     value = log.get("watched")
     if not isinstance(value, dict):
@@ -42,7 +59,7 @@ def number_of(log: dict[str, Any], key: str) -> int:
     return value if is_number(value) else 0
 
 
-def seconds_of(log: dict[str, Any], key: str) -> float:
+def _seconds_of(log: dict[str, Any], key: str) -> float:
     """Return a number of seconds; 0 if the value cannot be one."""
     value = log.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool):

@@ -80,17 +80,13 @@ class RunState:
     finished: str = ""
     aws: str = ""
     is_from_predecessor: bool = False
-    streamed_until_ns: int = (
-        0  # ns; set while streaming: files modified after this time are no longer verified. 0: complete
-    )
+    streamed_until_ns: int = 0  # while streaming: files modified after this time are no longer verified. 0: complete
     ended_cleanly: bool = False  # the last call ended cleanly, and S3 holds nothing unverified
     stale_parts_since: str = ""  # since when a killed call may have left parts of multipart uploads in S3; empty: none
     completion_object: str = ""  # the ETag of the completion object; empty: it is not there, or not requested
     on_complete: str = ""  # the state of the user's command: hook.PENDING, hook.DONE, or why it failed
     attempts: int = 0  # calls since the last one that completed the run or made progress
-    manifest_checked_files: int = (
-        0  # how many files of an analysis are checked against its Manifest.tsv; 0: it has none
-    )
+    manifest_checked_files: int = 0  # of an analysis: those checked against its Manifest.tsv; 0: it has none
     instrument_done: str = ""  # when the instrument finished the run
     sent_files: int = 0  # by all calls that this upload took, and
     sent_bytes: int = 0  # their size, and

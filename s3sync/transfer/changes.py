@@ -7,7 +7,6 @@ compares a listing of the whole run with the state log. Results are remembered b
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import stat
@@ -152,7 +151,7 @@ class ChangeWatch:
         known = {name: entry for name, entry in self._known.items() if name in self._seen}
         if self._scanning and known != self._before:
             with contextlib.suppress(OSError):
-                files.atomic_write(self._path, json.dumps(known).encode("ascii") + b"\n")
+                files.write_json(self._path, known, indent=None)
 
     def _is_routine_due(self, known: _Known, head: summary.LogSummary) -> bool:
         if not self._scanning or self._routine >= ROUTINE_SECONDS:
@@ -197,9 +196,8 @@ def _why_another(run: Run, listing: local_files.Listing, state: RunState, change
 def _load(path: Path) -> dict[str, _Known]:
     """Return what was remembered; nothing if the file is invalid, and then all runs are listed again."""
     try:
-        loaded = json.loads(path.read_bytes())
-        return {name: _parse(entry) for name, entry in loaded.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {name: _parse(entry) for name, entry in files.read_json(path).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 

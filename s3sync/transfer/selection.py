@@ -13,7 +13,7 @@ from s3sync.errors import Notice, RunError
 from s3sync.patterns import Pattern
 from s3sync.runs import LocalFile, Run, local_files
 from s3sync.state import Proof
-from s3sync.text import pluralize, printable
+from s3sync.text import pluralize, printable, summarize
 
 _MAX_NAMES_SHOWN = 5  # entries named in a message
 
@@ -138,16 +138,14 @@ def _why_no_key(path: str, prefix_bytes: int, reserved_path: str) -> str:
 
 def _warn_of_skipped(skipped: Sequence[local_files.SkippedEntry]) -> list[Notice]:
     """Return warnings about skipped entries, with one line for all files of s3sync, which may be a log directory."""
-    ours = [printable(item.path) for item in skipped if item.reason == own_files.REASON]
+    ours = [item.path for item in skipped if item.reason == own_files.REASON]
     others = [item for item in skipped if item.reason != own_files.REASON]
     lines = [f"left out: {printable(item.path)}: {item.reason}" for item in others[:_MAX_NAMES_SHOWN]]
     if len(others) > _MAX_NAMES_SHOWN:
         lines.append(f"left out: {len(others) - _MAX_NAMES_SHOWN:,} more that are not files")
     found = [Notice(line, id="upload.no-file") for line in lines]
     if ours:
-        named = ", ".join(ours[:_MAX_NAMES_SHOWN]) + (
-            f" and {len(ours) - _MAX_NAMES_SHOWN:,} more" if len(ours) > _MAX_NAMES_SHOWN else ""
-        )
+        named = summarize(ours, _MAX_NAMES_SHOWN)
         advice = "an older version may have uploaded such files, keys of AWS included: see docs/SECURITY.md"
         text = f"left out: {pluralize(len(ours), 'file')} that s3sync made inside the run: {named} ({advice})"
         found.append(Notice(text, id="upload.own-files"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -11,13 +12,15 @@ from datetime import datetime
 
 from s3sync.resources import usable_cores
 from s3sync.transfer.concurrency import ConcurrencyController, LoadMeter
-from s3sync.transfer.pace import BatchPace
 from s3sync.transfer.request import UploadRequest
 from s3sync.transfer.request.bandwidth import UNLIMITED, BandwidthSchedule
 from s3sync.transfer.slots import BEHIND_UPLOADS, SlotPool, SlotUser
 from s3sync.transfer.throttle import RunningShares, Throttle
 
 HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
+_BATCH_SECONDS = 15.0  # that a batch should take at most, to make room; a start costs a twentieth of that
+_FIRST_BYTES = 64_000_000  # of a batch before anything was measured
+_MEASURED_BYTES = 8_000_000  # smaller batches reveal little about the network
 
 
 class SharedMachine:
@@ -113,6 +116,19 @@ class MachineShare:
     def hashing_turn(self) -> AbstractContextManager[None]:
         """Wait until this upload may hash with one more thread, and count that thread during the `with`."""
         return self.machine.hashing.turn(self._hashing)
+
+
+class BatchPace:
+    """Bounds batches by the speed of earlier ones. An upload that does not share the machine needs no bound."""
+
+    def __init__(self, *, is_bounded: bool) -> None:
+        self.most_bytes = _FIRST_BYTES if is_bounded else math.inf
+        self._is_bounded = is_bounded
+
+    def note(self, size: int, seconds: float) -> None:
+        """Note how many seconds a process took for a batch of this size in bytes."""
+        if self._is_bounded and size >= _MEASURED_BYTES and seconds > 0:
+            self.most_bytes = max(_FIRST_BYTES, size / seconds * _BATCH_SECONDS)
 
 
 class UploadConcurrency:

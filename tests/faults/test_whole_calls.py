@@ -28,8 +28,8 @@ from s3sync.transfer.batch_sender import BatchResult
 from s3sync.transfer.batches import FILE_COST, Batch, BatchQueue
 from s3sync.transfer.choice import EvidenceChoice
 from s3sync.transfer.file_verifier import PassResult
-from s3sync.transfer.pace import BatchPace
 from s3sync.transfer.pipeline import Pipeline
+from s3sync.transfer.sharing import BatchPace
 from tests.helpers.contexts import context_of
 from tests.helpers.errors import error_ids
 from tests.helpers.lab import BUCKET, FakeAws, Lab, Result, tree

@@ -6,7 +6,7 @@ import math
 
 from s3sync.runs.local_files import LocalFile
 from s3sync.transfer.batches import BatchQueue
-from s3sync.transfer.pace import BatchPace
+from s3sync.transfer.sharing import BatchPace
 
 
 def test_the_first_batches_are_small_and_then_the_line_decides() -> None:
