@@ -142,11 +142,11 @@ def tiered(lab: Lab, server: S3Server, run: Path, *frozen: int) -> Path:
 def test_a_preview_asks_a_sample_for_its_archive_tier(lab: Lab, server: S3Server, tiny_run: Path) -> None:
     run = tiered(lab, server, tiny_run, 0, 1, 2)
     planned = restore(lab, run, "--dry-run").json
-    assert planned["archive_tiers"] == {"tried": 60, "frozen": 2}
-    assert (planned["archived_files"], planned["thawed_files"], planned["thaw_hours"]) == (2, 0, 12)
-    assert server.counters["HeadObject"] == 60
+    assert planned["archive_tiers"] == {"tried": 100, "frozen": 3}
+    assert (planned["archived_files"], planned["thawed_files"], planned["thaw_hours"]) == (3, 0, 12)
+    assert server.counters["HeadObject"] == 100
     said = lab.run("restore", str(run), "--bucket", BUCKET, "--log_dir", str(lab.log_dir), "--dry-run").out
-    assert "60 other objects of INTELLIGENT_TIERING may be in its archive tiers: not tried" in said
+    assert "20 other objects of INTELLIGENT_TIERING may be in its archive tiers: not tried" in said
 
 
 def test_what_is_in_archive_tiers_is_not_downloaded_to_find_out(lab: Lab, server: S3Server, tiny_run: Path) -> None:
