@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from s3sync.processes import TimeoutExpired
@@ -55,9 +54,7 @@ class ForkedProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for stream in self._received:
             stream.close()
         self.wait()

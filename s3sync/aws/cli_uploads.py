@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -153,9 +152,7 @@ class SmallUploads:
         self._manager.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Any:
+    def __exit__(self, kind: object, *error: object) -> Any:
         if kind:
             self._cancel()
         try:
@@ -167,7 +164,7 @@ class SmallUploads:
             raise
         finally:
             self._client.flush()
-        return self._manager.__exit__(kind, error, trace)
+        return self._manager.__exit__(kind, *error)
 
     def upload(
         self,

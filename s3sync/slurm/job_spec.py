@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from s3sync.errors import S3SyncError
@@ -67,13 +67,8 @@ def spec_from_json(facts: Any) -> JobSpec:
     return spec
 
 
-def result_to_json(result: Result) -> Any:
-    """Return a value for `json.dumps`."""
-    return asdict(result)
-
-
 def result_from_json(facts: Any) -> Result:
-    """Return the result that `result_to_json` wrote. Raises ValueError, TypeError, KeyError or AttributeError."""
+    """Return the result with these fields. Raises ValueError, TypeError, KeyError or AttributeError."""
     return Result(
         node=str(facts["node"]),
         counters=UploadCounters(**facts["counters"]),

@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from s3sync import __version__
@@ -77,9 +76,7 @@ class JobDisplay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self._watcher.close() and self._snapshot:
             self._write(self._snapshot())
 

@@ -177,7 +177,7 @@ class WorkFolder:
     def write_result(self, job: JobKey, result: Result) -> None:
         """Write the result of a job, at its end."""
         with self._as_state_error():
-            self._write_json(f"results/{_file_name(job)}", job_spec.result_to_json(result))
+            self._write_json(f"results/{_file_name(job)}", asdict(result))
 
     # Read by the coordinator and the finalizer job
 

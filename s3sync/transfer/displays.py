@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from s3sync.text import human_bytes, human_seconds, pluralize, printable
@@ -34,9 +33,7 @@ class Display(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: object, *error: object) -> None: ...
 
     def follow(self, title: str, snapshot: Callable[[], Snapshot]) -> None: ...
 
@@ -56,9 +53,7 @@ class Lines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_error: object) -> None:
         if self._watcher.close():
             self.print(f"{'ended' if kind else 'done'} after {human_seconds(self._rate.elapsed())}")
 

@@ -18,8 +18,8 @@ from s3sync.transfer.slots import BEHIND_UPLOADS, SlotPool, SlotUser
 from s3sync.transfer.throttle import RunningShares, Throttle
 
 HASH_THREADS_PER_CORE = 0.5  # one thread hashes as much as several `aws` send
-_BATCH_SECONDS = 15.0  # that a batch should take at most, to make room; a start costs a twentieth of that
-_FIRST_BYTES = 64_000_000  # of a batch before anything was measured
+_BATCH_SECONDS = 15.0  # the longest that a batch should take, to make room; a start costs a twentieth of that
+_FIRST_BYTES = 64_000_000  # size of a batch before anything was measured
 _MEASURED_BYTES = 8_000_000  # smaller batches reveal little about the network
 
 

@@ -136,28 +136,21 @@ def test_row_22_file_grows_during_upload(lab: Lab, server: S3Server, tiny_run: P
     is_verified(lab, tiny_run, server)
 
 
-def test_row_22_file_grows_at_every_try(lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws) -> None:
-    growing = tiny_run / "Data" / "growing"
-    aws = quick_aws(f"if 'cp' in argv:\n    open({str(growing)!r}, 'ab').write(b'more')")
-    growing.write_bytes(b"some")
-
-    result = lab.upload(tiny_run, "--aws_command", aws)
-
-    is_pending(lab, tiny_run, result, "changed while it was uploaded", "Data/growing")
-    next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
-
-
-def test_row_22_a_run_that_keeps_changing_is_not_completed(
-    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [("cp", "changed while it was uploaded"), ("list-objects-v2", "the run keeps changing")],
+    ids=["while it is sent", "when all of the run was just verified"],
+)
+def test_row_22_file_grows_at_every_try(
+    lab: Lab, server: S3Server, tiny_run: Path, quick_aws: FakeAws, command: str, why: str
 ) -> None:
-    """It changes each time all of it has just been verified."""
     growing = tiny_run / "Data" / "growing"
-    aws = quick_aws(f"if 'list-objects-v2' in argv:\n    open({str(growing)!r}, 'ab').write(b'more')")
+    aws = quick_aws(f"if {command!r} in argv:\n    open({str(growing)!r}, 'ab').write(b'more')")
     growing.write_bytes(b"some")
 
     result = lab.upload(tiny_run, "--aws_command", aws)
 
-    is_pending(lab, tiny_run, result, "the run keeps changing", "Data/growing")
+    is_pending(lab, tiny_run, result, why, "Data/growing")
     next_scan_completes(lab, tiny_run, server, aws_command=quick_aws(""))
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
 
 from s3sync.monitor.notify import Channels
 
@@ -151,3 +154,13 @@ def running(receiver: Receiver) -> Iterator[Receiver]:
         for left_behind in [thread for thread in threading.enumerate() if thread.name == "notify"]:
             left_behind.join(120)
             assert not left_behind.is_alive()
+
+
+def check_log_for_secrets(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Yield while a test runs; then see that no line of the log has a secret, an address or a traceback."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    for record in caplog.get_records("call"):
+        assert SECRET not in record.getMessage()
+        assert "://" not in record.getMessage()
+        assert record.exc_info is None

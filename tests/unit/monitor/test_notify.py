@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from s3sync.monitor import messages, notifications, problem_log
 from s3sync.monitor.messages import Update, Upload
 from s3sync.monitor.notify import Channels, Notifier
 from s3sync.monitor.problems import Problem
-from tests.helpers.hooks import SECRET
+from tests.helpers.hooks import SECRET, check_log_for_secrets
 
 RUN_1 = "240101_M01234_0001_A to s3://lab/seq/240101_M01234_0001_A/"
 FAILED_1 = Problem(RUN_1, "3 of 10 files failed: SlowDown; it is tried again on the next scan", "run")
@@ -25,12 +24,7 @@ UPLOADED_1 = Upload(RUN_1, "5,492 files, 102.3 GB")
 
 @pytest.fixture(autouse=True)
 def no_secrets_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    caplog.set_level(logging.DEBUG)
-    yield
-    for record in caplog.get_records("call"):
-        assert SECRET not in record.getMessage()
-        assert "://" not in record.getMessage()
-        assert record.exc_info is None
+    yield from check_log_for_secrets(caplog)
 
 
 @pytest.fixture
