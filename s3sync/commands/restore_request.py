@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from s3sync.aws import settings
 from s3sync.aws.destination import FROM_ENVIRONMENT, Destination, parse_destination
 from s3sync.commands import locations, options, run_argument
-from s3sync.errors import UsageError
+from s3sync.errors import StateError, UsageError
 from s3sync.resources import usable_cores
 from s3sync.state import summary
 from s3sync.text import printable
@@ -38,6 +38,7 @@ def _from_config(args: argparse.Namespace, name: str) -> restore.request.Restore
     destination, recorded = _find_place(args, config, name)
     entries = [entry for entry in config.monitor if entry.destination == destination]
     request = _request(args, _target(args, name, recorded), destination, config.log_dir)
+    _require_mounted(config, request.target.parent)
     is_usual_stall = request.stall_seconds == settings.STALL_SECONDS
     return replace(
         request,
@@ -51,6 +52,16 @@ def _from_config(args: argparse.Namespace, name: str) -> restore.request.Restore
         profile=options.profile_of(args, entries[0].aws_profile if entries else FROM_ENVIRONMENT),
         prices=config.prices.for_restore if config.prices else None,
     )
+
+
+def _require_mounted(config: Config, folder: Path) -> None:
+    """Raise StateError for a monitored directory that seems not to be mounted: the run would fill the disk below."""
+    from s3sync.inventory import discovery
+
+    if str(folder) not in map(str, config.monitored_directories):
+        return
+    if why := discovery.why_unmounted(str(folder), config.log_dir):
+        raise StateError(why, id="monitor.directory-not-mounted")
 
 
 def _request(

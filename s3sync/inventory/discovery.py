@@ -113,6 +113,12 @@ def inspect_directory(path: str, log_dir: Path) -> Directory:
     )
 
 
+def why_unmounted(path: str, log_dir: Path) -> str:
+    """Return why a monitored directory seems not to be mounted; empty if nothing is odd."""
+    problems = inspect_directory(path, log_dir).problems
+    return next((problem.text for problem in problems if problem.id == "monitor.directory-not-mounted"), "")
+
+
 def remember(discovery: Discovery, log_dir: Path) -> None:
     """Remember the contents of each directory, for the next scan. Raises OSError.
 

@@ -149,3 +149,18 @@ def test_a_url_without_a_run_says_where_the_run_goes(lab: Lab, tiny_run: Path, c
     result = lab.run(command, f"s3://{BUCKET}/{tiny_run.name}")
     assert (result.code, result.error_ids) == (2, ["usage.no-run"]), result.err
     assert f"s3sync {command} RUN s3://B/PATH" in result.err
+
+
+def test_a_monitored_directory_that_is_not_mounted_is_not_filled(lab: Lab, server: S3Server, tiny_run: Path) -> None:
+    """The empty mount point is another folder than the scan has seen, on the disk below."""
+    assert lab.watch(tiny_run).code == 0
+    config = lab.config_for(tiny_run)
+    disk = tiny_run.parent.rename(lab.root / "disk")
+    tiny_run.parent.mkdir()
+    result = lab.run("restore", tiny_run.name, "--config", config)
+    assert (result.code, result.error_ids) == (1, ["monitor.directory-not-mounted"]), result.out + result.err
+    assert list(tiny_run.parent.iterdir()) == []
+    tiny_run.parent.rmdir()
+    disk.rename(tiny_run.parent)
+    shutil.rmtree(tiny_run)
+    assert lab.run("restore", tiny_run.name, "--config", config).code == 0
