@@ -26,7 +26,8 @@ def result_lines(result: restore.request.RestoreResult) -> list[str]:
         verdict = str(Notice(text, id="restore.failed"))
     else:
         kept = f"{count:,} of {pluralize(result.total_files, 'file')} are verified and kept beside {where}"
-        text = f"NOT restored: {kept} for the next call" if count else "NOT restored: no file is verified"
+        kept += " for the next call (--cancel removes them)"
+        text = f"NOT restored: {kept if count else 'no file is verified'}"
         verdict = str(Notice(text, id="restore.failed"))
     proofs = ", ".join(f"{number:,} by {how}" for how, number in sorted(result.proofs.items()))
     facts = [f"  in {where}, from {printable(request.url)}, in {human_seconds(result.seconds)}"]
