@@ -263,7 +263,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("first", [0, 4])
-def test_what_goes_wrong_is_left_to_the_cli(cli: Cli, server: S3Server, first: int) -> None:
+def test_failures_of_the_fast_path_are_left_to_the_cli(cli: Cli, server: S3Server, first: int) -> None:
     """Four at once: if eight requests in a row failed, whatever the order, the CLI would go on alone."""
     for name in "0123456789":
         cli.write(name, name.encode())

@@ -60,7 +60,7 @@ def test_an_array_runs_on_all_nodes_and_what_depends_on_it_after_it(slurm: Slurm
     assert (last[0], int(after) > int(array)) == ("", True)
 
 
-def test_what_is_queued_again_runs_again(slurm: SlurmCluster, tmp_path: Path) -> None:
+def test_requeued_jobs_run_again(slurm: SlurmCluster, tmp_path: Path) -> None:
     """A task of an array, with the same numbers; its environment has the number of earlier starts."""
     script = Script(tmp_path, f"[ ${{SLURM_RESTART_COUNT:-0}} = 0 ] && {_FOR_EVER}")
     job = script.submit(slurm, "--array=7-7")
@@ -73,7 +73,7 @@ def test_what_is_queued_again_runs_again(slurm: SlurmCluster, tmp_path: Path) ->
     assert [(task, restarts) for task, _, restarts, *_ in script.said] == [("7", "0"), ("7", "1")]
 
 
-def test_what_ran_on_a_node_that_lost_power_runs_again_on_another(slurm: SlurmCluster, tmp_path: Path) -> None:
+def test_jobs_of_a_node_that_lost_power_run_again_on_another(slurm: SlurmCluster, tmp_path: Path) -> None:
     """Its processes are gone, even those with their own session; the other node is not affected."""
     script = Script(tmp_path, f"setsid {_FOR_EVER} & {_FOR_EVER}")
     slurm.set_state("n1", "drain")

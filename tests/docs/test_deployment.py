@@ -211,7 +211,7 @@ def copied(tmp_path: Path) -> Throwaway:
 @pytest.mark.real
 @pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("install")
-def test_the_document_puts_it_on_a_server_and_takes_it_off_again(
+def test_the_document_installs_it_on_a_server_and_removes_it(
     copied: Throwaway, lab: Lab, server: S3Server, tiny_run: Path
 ) -> None:
     """The unit's scan runs as its user, without capabilities, on a machine that it can only read."""

@@ -327,7 +327,7 @@ def test_the_ids_of_troubleshooting_exist() -> None:
 # The house
 
 
-def test_the_map_of_the_house_has_every_package() -> None:
+def test_the_map_has_every_package() -> None:
     listed = list(rows("docs/CONTRIBUTING.md", "Package"))
     packages = {path.parent.name for path in (ROOT / "s3sync").glob("*/__init__.py")}
     assert {cells[0].strip("`") for cells in listed} == packages | {"root modules"}

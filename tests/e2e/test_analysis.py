@@ -412,7 +412,7 @@ def test_a_manifest_that_is_not_a_file_or_far_too_large_is_a_reason(run: Path) -
         analysis_manifest.read_checksums(unit)
 
 
-def test_proofs_stand_only_under_the_manifest_that_they_were_checked_against(run: Path) -> None:
+def test_proofs_hold_only_for_the_manifest_that_they_were_checked_against(run: Path) -> None:
     listing, expected = analysis_manifest.list_files_and_checksums(analysis.open_run_or_analysis(make_analysis(run)))
     verified = {file.path: Proof.of(file, "etag", "etag") for file in listing.files}
     assert proof.with_same_checksums(verified, listing, expected) == verified

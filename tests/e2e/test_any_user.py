@@ -211,7 +211,7 @@ def resolved(lab: Lab, **env: str) -> log_dir.LogDir | str:
     return log_dir.LogDir(Path(path), note) if bar else path
 
 
-def test_the_own_state_folder_is_found_as_the_xdg_specification_says(open_lab: Lab) -> None:
+def test_the_users_state_folder_follows_the_xdg_specification(open_lab: Lab) -> None:
     root = open_lab.root
     for name in ("home", "state", "theirs"):
         (root / name).mkdir(exist_ok=True)
@@ -243,7 +243,7 @@ def test_a_user_without_a_home_gets_an_error_with_what_to_do(open_lab: Lab, env:
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o755])
-def test_a_default_that_is_another_users_is_not_passed_over_in_silence(open_lab: Lab, mode: int) -> None:
+def test_a_default_that_belongs_to_another_user_is_mentioned(open_lab: Lab, mode: int) -> None:
     (open_lab.root / "var").mkdir(mode=mode)
     os.chown(open_lab.home, OTHER_USER, OTHER_USER)
 

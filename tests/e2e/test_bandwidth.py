@@ -54,9 +54,7 @@ def test_one_rate_holds_all_day() -> None:
         ("Sun 22:00-06:00", at(6, "03:00"), False),
     ],
 )
-def test_a_window_holds_on_its_days_from_its_first_minute_to_before_its_last(
-    window: str, moment: datetime, holds: bool
-) -> None:
+def test_a_window_includes_its_first_minute_and_not_its_last(window: str, moment: datetime, holds: bool) -> None:
     assert (parse_schedule({window: "1MB/s"}).rate(moment) is not None) == holds
 
 

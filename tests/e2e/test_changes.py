@@ -153,7 +153,7 @@ def test_deleted_files_are_not_changes_and_cost_one_listing(subject: Subject) ->
     assert subject.listed == listings
 
 
-def test_a_log_of_before_is_listed_once_and_then_remembered(subject: Subject) -> None:
+def test_a_run_with_an_old_log_is_listed_once_and_then_remembered(subject: Subject) -> None:
     subject.completed(signed=False)
     assert subject.look(after=300 * DAY, scanning=False) is None
     assert subject.listed == 0, "only a scan does that"
@@ -164,7 +164,7 @@ def test_a_log_of_before_is_listed_once_and_then_remembered(subject: Subject) ->
     assert subject.look(after=300 * DAY) == Change(1, ("notes.txt",))
 
 
-def test_a_log_of_before_tells_what_came_until_now(subject: Subject) -> None:
+def test_an_old_log_shows_what_has_arrived_since(subject: Subject) -> None:
     subject.completed(signed=False)
     subject.write("notes.txt")
     assert subject.look(after=300 * DAY) == Change(1, ("notes.txt",))
@@ -195,7 +195,7 @@ def test_a_run_that_changes_all_the_time_does_not_keep_the_others_from_being_lis
         assert watch.find_change(run.run, run.store, head, (), run._opened) == Change(1, (path,))
 
 
-def test_of_a_run_of_the_predecessor_only_what_came_since_the_first_look_counts(subject: Subject) -> None:
+def test_only_changes_since_the_first_check_count_in_a_run_of_the_predecessor(subject: Subject) -> None:
     log = json.loads(subject.store.log_path.read_text())
     ours = ("version", "local_files", "watched", "finished", "verified_by", "folder")
     subject.store.log_path.write_text(json.dumps({key: log[key] for key in log if key not in ours}))

@@ -148,7 +148,7 @@ def test_a_job_that_does_not_answer(
     assert list(site.log_dir.iterdir()) == []
 
 
-def test_what_a_job_finds(site: Site, fake: FakeSlurm) -> None:
+def test_findings_of_a_job(site: Site, fake: FakeSlurm) -> None:
     """For each thing that is asked of Slurm one job, as the uploads will be; the node is named with each finding."""
     fake.runs_jobs()
 
@@ -208,7 +208,7 @@ def test_each_node_that_is_up_is_tried_and_untried_ones_are_named(
     assert not (site.log_dir / "slurm").exists()
 
 
-def test_what_is_wrong_on_a_node(site: Site, fake: FakeSlurm) -> None:
+def test_problems_of_a_node(site: Site, fake: FakeSlurm) -> None:
     """Another version; the folder is there, but nothing is mounted on it; no `aws`; no folder for temporary files."""
     hide = f"mv {site.runs}/{RUN} {site.runs}/away; mv {site.aws} {site.aws}.away"
     edit = f"sed -i s/{__version__}/0.0.1/ $(dirname $word)/asked.json"

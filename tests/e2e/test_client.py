@@ -66,7 +66,7 @@ def test_the_installed_cli_is_always_named(tmp_path: Path, python: Path, script:
     )
 
 
-def test_one_beside_this_python_that_cannot_start_is_not_called_installed(
+def test_a_cli_beside_this_python_that_cannot_start_is_not_called_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after the folder was moved."""
@@ -158,7 +158,7 @@ def test_the_tail_of_the_complaints_is_bounded(fake: Callable[..., AwsCli], stre
         assert aws.run(("s3api", "x")).errors == tuple(f"line {i}" for i in range(9980, 10_000))
 
 
-def test_secrets_stand_in_no_complaint(fake: Callable[..., AwsCli]) -> None:
+def test_no_error_line_contains_a_secret(fake: Callable[..., AwsCli]) -> None:
     secrets = {
         "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -170,7 +170,7 @@ def test_secrets_stand_in_no_complaint(fake: Callable[..., AwsCli]) -> None:
         assert ended.reason == "no: [redacted] [redacted] [redacted]"
 
 
-def test_secrets_stand_in_no_argv_and_no_repr(fake: Callable[..., AwsCli]) -> None:
+def test_no_argv_or_repr_contains_a_secret(fake: Callable[..., AwsCli]) -> None:
     aws = fake("print(argv)", environ={"AWS_SECRET_ACCESS_KEY": "not-to-be-seen"})
     assert "not-to-be-seen" not in f"{aws!r} {aws.run(('s3api', 'x'))!r} {aws.run(('s3api', 'x')).stdout!r}"
 
@@ -208,13 +208,13 @@ def test_lines_without_end_are_cut(fake: Callable[..., AwsCli]) -> None:
         assert fatal_cause(ended.errors) is None
 
 
-def test_secrets_stand_in_no_version(fake: Callable[..., AwsCli]) -> None:
+def test_no_version_contains_a_secret(fake: Callable[..., AwsCli]) -> None:
     """It is kept in the log."""
     aws = fake("print('aws-cli/1', os.environ['AWS_SESSION_TOKEN'])", environ={"AWS_SESSION_TOKEN": "t0ken-t0ken"})
     assert aws.version() == "aws-cli/1 [redacted]"
 
 
-def test_output_without_a_last_newline_is_heard(fake: Callable[..., AwsCli]) -> None:
+def test_output_without_a_last_newline_is_read(fake: Callable[..., AwsCli]) -> None:
     ended, lines = follow(fake("os.write(1, b'upload: a\\nno end'); sys.exit(1)"))
     assert (lines, ended.errors) == (["upload: a", "no end"], ("no end",))
 
@@ -264,7 +264,7 @@ def test_its_end_by_a_signal_is_kept(fake: Callable[..., AwsCli]) -> None:
         ("", "--aws-command"),
     ],
 )
-def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: StopRequest, text: str, fact: str) -> None:
+def test_a_cli_that_cannot_run_is_an_error(tmp_path: Path, stop: StopRequest, text: str, fact: str) -> None:
     aws = AwsCli(Launcher(program(tmp_path / "aws", text), {}), stop)
     with raises_error(AwsError, "aws.cannot-start", f" {tmp_path / 'aws'}: ", fact):
         aws.run(("--version",))
@@ -272,7 +272,7 @@ def test_one_that_cannot_run_is_an_error(tmp_path: Path, stop: StopRequest, text
 
 
 @pytest.mark.parametrize("code", ["sys.exit(1)", "pass", "print('aws: broken', file=sys.stderr); sys.exit(255)"])
-def test_one_that_gives_no_version_is_an_error(fake: Callable[..., AwsCli], code: str) -> None:
+def test_a_cli_without_a_version_is_an_error(fake: Callable[..., AwsCli], code: str) -> None:
     with raises_error(AwsError, "aws.unusable", "`aws --version`"):
         fake(code).version()
 

@@ -38,7 +38,7 @@ def test_children_get_the_requested_priorities(
         assert set(path.read_text().splitlines()) == {priorities}
 
 
-def test_a_scan_steps_back_by_itself(lab: Lab, small_run: Path, fake_aws: FakeAws) -> None:
+def test_a_scan_lowers_its_own_priority(lab: Lab, small_run: Path, fake_aws: FakeAws) -> None:
     path = lab.root / "priorities"
 
     result = lab.watch(small_run, aws_command=fake_aws(PRIORITIES.format(path=str(path))))

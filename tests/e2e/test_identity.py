@@ -441,7 +441,7 @@ def test_objects_whose_etag_is_not_an_md5_are_compared_by_size_alone(tmp_path: P
     assert identity.explain_difference(run, list_files(run), proofs(FILES, "checksum")) == ""
 
 
-def test_a_log_that_says_nothing_of_its_folder_is_ones_own(tmp_path: Path) -> None:
+def test_a_log_without_a_folder_belongs_to_any_folder(tmp_path: Path) -> None:
     run = made(tmp_path, FILES)
     state = RunState(run_id=NAME, run_path=f"runs/{NAME}", verified=proofs(FILES))
     for recorded in (

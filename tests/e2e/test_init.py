@@ -81,7 +81,7 @@ def test_a_person_is_asked_until_the_answers_can_be_used(lab: Lab, tiny_run: Pat
 
 
 @pytest.mark.parametrize(("answer", "code", "said"), [(INTERRUPT, 130, "interrupted"), (END, 2, "[usage.no-answer]")])
-def test_who_stops_answering_gets_no_config(lab: Lab, home: Path, answer: str, code: int, said: str) -> None:
+def test_without_all_answers_no_config_is_written(lab: Lab, home: Path, answer: str, code: int, said: str) -> None:
     ended, shown = converse(lab, ["init"], [("Folder that contains the run folders: ", answer)])
 
     assert ended == code

@@ -73,7 +73,7 @@ def test_without_prices_the_key_to_set_is_named_instead_of_an_estimate(lab: Lab,
     assert lab.run(*argv, "--json").json["cost_estimate"] is None
 
 
-def test_what_is_thawed_already_costs_no_thawing(lab: Lab, server: S3Server, gone: Path) -> None:
+def test_objects_that_are_already_thawed_cost_no_thawing(lab: Lab, server: S3Server, gone: Path) -> None:
     config = lab.config_for(gone, prices=PRICES)
     assert lab.run("restore", gone.name, "--config", config, "--tier", "Bulk").code == 1
     server.thaw("lab-runs", f"{gone.name}/Data/second.cbcl")

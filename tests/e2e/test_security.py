@@ -363,7 +363,7 @@ def test_a_folder_that_becomes_a_link_out_of_the_run_proves_nothing(
     assert {key.removeprefix("RUN/"): item.body for key, item in server.objects(BUCKET).items()} == tree(folder)
 
 
-def test_no_name_is_a_command(lab: Lab, server: S3Server, folder: Path) -> None:
+def test_names_are_never_commands(lab: Lab, server: S3Server, folder: Path) -> None:
     """There is no shell, and every name is where the CLI cannot take it for anything else."""
     hostile = ("$(touch x)", "`touch x`", "; touch x", "| touch x", "&& touch x", "-rf", "--debug", "a'b\"c")
     run = folder.rename(folder.with_name("$(touch x); `touch x`"))

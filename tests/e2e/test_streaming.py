@@ -379,7 +379,7 @@ def test_a_file_has_settled_only_if_neither_its_mtime_nor_its_ctime_is_new(times
     assert selection.select_settled(scope, listing, 9).files == scope.files
 
 
-def test_the_log_of_a_run_that_is_written_yet_says_since_when_its_files_are_still(
+def test_the_log_of_a_run_that_is_still_written_says_since_when_its_files_are_unchanged(
     lab: Lab, growing: Path, scan: Scan
 ) -> None:
     before = time.time_ns()

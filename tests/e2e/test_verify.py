@@ -111,7 +111,9 @@ def test_excluded_files_keep_a_run_from_being_called_safe_to_delete(lab: Lab, st
     assert result.out.splitlines()[0].endswith(f"{verdict} [verify.not-compared]")
 
 
-def test_what_has_no_bytes_is_named_and_keeps_nothing(lab: Lab, stored: Path, quick_aws: FakeAws) -> None:
+def test_entries_without_bytes_are_named_and_do_not_keep_the_run_open(
+    lab: Lab, stored: Path, quick_aws: FakeAws
+) -> None:
     os.mkfifo(stored / "pipe")
 
     result = verify(lab, stored, "--aws_command", quick_aws(""))
@@ -327,7 +329,9 @@ def test_a_manifest_that_cannot_be_written_in_the_end_does_not_cost_the_verdict(
     assert out.splitlines()[2] == f"  manifest {archive}/m is not written: No such file or directory"
 
 
-def test_a_place_where_no_manifest_can_be_is_found_out_before_the_work(lab: Lab, server: S3Server, few: Path) -> None:
+def test_an_impossible_place_for_the_manifest_is_reported_before_the_work(
+    lab: Lab, server: S3Server, few: Path
+) -> None:
     inside = verify(lab, few, "--manifest", str(few / "m.tsv"))
     nowhere = verify(lab, few, "--manifest", str(lab.root / "nowhere" / "m.tsv"), "--json")
     too_long = verify(lab, few, "--manifest", str(lab.root / ("m" * 253)))
@@ -340,7 +344,7 @@ def test_a_place_where_no_manifest_can_be_is_found_out_before_the_work(lab: Lab,
     assert sorted(tree(few)) == [*"abcdef"]
 
 
-def test_what_differs_from_a_completed_log_is_sent_again_with_recheck(
+def test_differences_from_a_completed_log_are_sent_again_with_recheck(
     lab: Lab, server: S3Server, tiny_run: Path
 ) -> None:
     assert lab.upload(tiny_run).code == 0

@@ -106,7 +106,7 @@ def test_without_a_checksum_the_size_is_the_proof_and_the_log_says_so(lab: Lab, 
     assert "of the same size, and no ETag or checksum to compare" in verified.out
 
 
-def test_a_file_that_is_verified_otherwise_than_most_is_named_in_the_log(lab: Lab, server: S3Server, run: Path) -> None:
+def test_a_file_with_other_evidence_than_most_is_named_in_the_log(lab: Lab, server: S3Server, run: Path) -> None:
     """Somebody else puts one object there at the same time, under another key of KMS, and without a checksum."""
     content = (run / "Data" / "big.cbcl").read_bytes()
     server.add_fault(Fault("drop", key_contains="big.cbcl", method=None, operation="CompleteMultipartUpload"))

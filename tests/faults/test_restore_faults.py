@@ -138,7 +138,7 @@ def test_a_network_that_is_lost(lab: Lab, server: S3Server, saved: Path, tiny_ru
     goes_on(lab, server, tiny_run, saved, done=3)
 
 
-def test_a_server_that_is_gone_in_between(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
+def test_a_server_that_disappears_in_between(lab: Lab, server: S3Server, saved: Path, tiny_run: Path) -> None:
     with held(server, 3) as gate:
         process = lab.start(*restore_argv(lab, tiny_run))
         gate.wait_held()

@@ -521,7 +521,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("said", REFUSALS)
-def test_what_servers_say_of_checksums_is_understood(said: str) -> None:
+def test_answers_of_servers_about_checksums_are_understood(said: str) -> None:
     cause = diagnosis.fatal_cause([f"upload failed: ./a to s3://b/a {said}"])
     assert cause
     assert "AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in cause.advice
@@ -651,7 +651,7 @@ open(mark + ".first", "w").close()
     assert (tmp_path / "head-object").exists()
 
 
-def test_credentials_that_never_were_end_it_at_once(
+def test_credentials_that_were_never_there_end_it_at_once(
     lab: Lab, server: S3Server, tiny_run: Path, quick_aws: Callable[..., str], tmp_path: Path
 ) -> None:
     code = f"""
@@ -748,7 +748,7 @@ def test_an_object_with_bytes_is_not_a_folder(lab: Lab, server: S3Server, tiny_r
 
 
 @pytest.mark.parametrize("dialect", [{"lists": "not"}, {"lists": "v1"}, {"start_after": False}], ids=str)
-def test_of_a_server_with_its_own_way_of_listing_each_object_is_requested(
+def test_each_object_is_requested_if_a_server_lists_in_its_own_way(
     lab: Lab, server: S3Server, tiny_run: Path, aws: tuple[str, str], dialect: dict[str, Any]
 ) -> None:
     if "lists" not in dialect or dialect["lists"] == "v1":

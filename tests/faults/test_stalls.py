@@ -326,7 +326,7 @@ def test_parts_of_a_call_before_the_last_are_not_forgotten(lab: Lab, server: S3S
     assert server.uploads(BUCKET) == []
 
 
-def test_an_orderly_end_owes_nothing(lab: Lab, server: S3Server, run: Path) -> None:
+def test_a_clean_end_leaves_nothing_to_do(lab: Lab, server: S3Server, run: Path) -> None:
     assert lab.upload(run).code == 0
     assert server.counters["ListMultipartUploads"] == 0
     assert lab.log(run)["parts_since"] == ""

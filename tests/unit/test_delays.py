@@ -34,5 +34,5 @@ def test_delays_of_users_hold_unless_others_are_set() -> None:
         '{"unknown": 1}',
     ],
 )
-def test_delays_that_make_no_sense_are_not_taken(text: str) -> None:
+def test_invalid_delays_are_ignored(text: str) -> None:
     assert parse_delays(text) == Delays()

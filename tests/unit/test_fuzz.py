@@ -349,7 +349,7 @@ run_parameters = any_bytes(RUN_PARAMETERS) | xml_with(RUN_PARAMETERS, ["4.1.0", 
 @given(run_infos)
 @example(f"<R><Run><Reads><Read NumCycles='{'9' * 5000}'/></Reads></Run></R>".encode())
 @example("<R><Run><Reads><Read NumCycles='²'/><Read NumCycles='٣'/></Reads></Run></R>".encode())
-def test_any_run_info_is_one_or_a_run_error(folder: Path, content: bytes) -> None:
+def test_any_run_info_is_parsed_or_a_run_error(folder: Path, content: bytes) -> None:
     path = folder / "RunInfo.xml"
     path.write_bytes(content)
     parsed, message = tried(lambda: read_run_info(path), RunError)
@@ -804,7 +804,7 @@ old_memories = (
     st.sampled_from([("notifications.json", memories), ("notified.json", old_memories), ("noted.json", old_memories)]),
     st.data(),
 )
-def test_any_memory_of_notifications_is_one_or_none(
+def test_any_memory_of_notifications_is_read_or_counts_as_none(
     folder: Path, kind: tuple[str, st.SearchStrategy[bytes]], data: st.DataObject
 ) -> None:
     name, contents = kind

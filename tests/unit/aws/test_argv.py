@@ -77,7 +77,7 @@ def test_arguments_of_a_copy() -> None:
         ("something else", False),
     ],
 )
-def test_a_checksum_that_can_be_computed_here_is_asked_of_the_versions_that_have_another(
+def test_versions_with_another_default_are_asked_for_a_checksum_that_can_be_computed(
     version: str, pinned: bool
 ) -> None:
     assert argv.checksum_options(version) == (("--checksum-algorithm=CRC32",) if pinned else ())

@@ -129,7 +129,7 @@ def operation(code: str, message: str, name: str = "PutObject") -> str:
         ("argument of type 'NoneType' is not iterable", None),
     ],
 )
-def test_causes_that_cannot_pass_by_themselves(before: str, text: str, cause_id: str | None) -> None:
+def test_permanent_causes(before: str, text: str, cause_id: str | None) -> None:
     cause = fatal_cause(["warning: Skipping file /x. File does not exist.", f"{before}{text}", "the end"])
     assert (cause and cause.id) == cause_id
     failure = AwsResult(("s3", "cp", "x"), 1, b"", (f"{before}{text}",)).to_error("s3://lab-runs")
@@ -152,7 +152,7 @@ def test_causes_that_cannot_pass_by_themselves(before: str, text: str, cause_id:
         ("KMS.DependencyTimeoutException", "s3.server-error"),
     ],
 )
-def test_what_a_busy_server_answers_may_pass(code: str, cause_id: str) -> None:
+def test_answers_of_a_busy_server_are_temporary(code: str, cause_id: str) -> None:
     cause = transient_cause([operation(code, "Please try again.", "ListObjectsV2")])
     assert (cause and cause.id) == cause_id
     assert fatal_cause([operation(code, "Please try again.", "ListObjectsV2")]) is None
@@ -285,7 +285,7 @@ def test_the_name_of_a_bucket_or_key_in_a_url_is_not_an_answer_of_s3(bucket: str
     assert parse_head(AwsResult(("s3api", "head-object"), 255, b"", (said,))) == objects.Unknown(said)
 
 
-def test_what_is_wrong_with_everything_comes_before_what_is_wrong_with_a_key() -> None:
+def test_causes_of_everything_come_before_causes_of_a_key() -> None:
     denied, expired = operation("AccessDenied", "Access Denied"), operation("ExpiredToken", "-")
     assert fatal_cause([denied, expired, denied]) == EXPIRED_CAUSE
     assert fatal_cause([denied]) == DENIED

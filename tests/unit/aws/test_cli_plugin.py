@@ -487,7 +487,7 @@ def test_without_a_package_that_computes_it_right_the_checksum_is_that_of_zlib(
     assert cli_plugin._crc_function("crc32") is zlib.crc32
 
 
-def test_a_function_of_the_cli_that_is_not_the_usual_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusual_function_of_the_cli_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpchecksum, "crc32", other := lambda _data, _value: 1)
     cli_plugin._use_fast_crc32()
     assert httpchecksum.crc32 is other

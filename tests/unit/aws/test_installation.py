@@ -13,7 +13,7 @@ from tests.helpers.errors import raises_error
 from tests.helpers.programs import program
 
 
-def test_the_given_one_comes_first(tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_given_cli_comes_first(tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(python.with_name("aws"))
     program(tmp_path / "path" / "aws")
     given = program(tmp_path / "given" / "my-aws")
@@ -26,7 +26,7 @@ def test_the_given_one_comes_first(tmp_path: Path, python: Path, monkeypatch: py
     assert find_aws("aws", environ) == str(tmp_path / "path" / "aws"), "a bare name is searched for"
 
 
-def test_else_the_one_beside_this_python_else_the_one_on_path(tmp_path: Path, python: Path) -> None:
+def test_the_cli_beside_this_python_comes_before_the_one_on_path(tmp_path: Path, python: Path) -> None:
     on_path = program(tmp_path / "path" / "aws")
     environ = {"PATH": f"{tmp_path / 'empty'}:{tmp_path / 'path'}"}
     assert find_aws(None, environ) == on_path

@@ -132,7 +132,7 @@ def test_an_etag_of_parts_of_another_size_proves_the_file_too() -> None:
         (Unknown("why"), None, True),
     ],
 )
-def test_what_is_the_last_word(seen: ObjectState, expected: str | None, settled: bool) -> None:
+def test_which_answers_are_conclusive(seen: ObjectState, expected: str | None, settled: bool) -> None:
     assert is_conclusive(FILE, seen, expected) is settled
 
 
@@ -345,7 +345,7 @@ def test_a_server_that_ignores_start_after_does_not_keep_it_for_ever(monkeypatch
 # A closer look
 
 
-def test_a_closer_look_is_had_at_a_few_only() -> None:
+def test_only_a_few_files_are_headed() -> None:
     aws = FakeAws(*ALL)
     seen = reader_of(aws, "auto", NAMES).head_unsettled(files_of(*NAMES[:10]))
     assert aws.operations == ["head-object"] * 4
@@ -455,7 +455,7 @@ def test_a_head_that_fails_otherwise_needs_no_listing() -> None:
         ),
     ],
 )
-def test_what_cannot_pass_by_itself_is_an_error(error: str, error_id: str) -> None:
+def test_permanent_causes_are_errors(error: str, error_id: str) -> None:
     for ask in (ObjectReader.list_run, lambda reader: reader.get_many(files_of(*NAMES[:3]))):
         with raises_error(AwsError, error_id, " s3://lab-runs") as caught:
             ask(reader_of(FakeAws(answer=failing(error)), "auto", NAMES))

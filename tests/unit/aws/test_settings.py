@@ -266,7 +266,7 @@ def test_a_profile_only_in_the_credentials_file_gets_a_section(home: Home, varia
 
 @pytest.mark.parametrize("config", [None, DEFAULT_ONLY, SEVERAL])
 @pytest.mark.parametrize("credentials", [None, "[default]\naws_access_key_id = A\n", "[elsewhere]\n"])
-def test_a_profile_that_is_nowhere_is_not_made_up(home: Home, config: str | None, credentials: str | None) -> None:
+def test_a_profile_that_does_not_exist_is_not_invented(home: Home, config: str | None, credentials: str | None) -> None:
     if config is not None:
         home.config.write_text(config)
     if credentials is not None:

@@ -118,7 +118,7 @@ class Server:
         ({"missing restore-object": "AccessDenied"}, "INTELLIGENT_TIERING", None),  # none of its archive tiers
     ],
 )
-def test_what_keeps_an_object_from_being_restored(
+def test_reasons_why_an_object_cannot_be_restored(
     errors: dict[str, str], storage_class: str, obstacle: bool | None
 ) -> None:
     server = Server(errors)
@@ -150,7 +150,7 @@ def test_amazon_is_asked_about_the_object_itself_where_it_does_not_say_which_key
 
 
 @pytest.mark.parametrize("error", ["SlowDown", "InternalError", "Could not connect to the endpoint URL: no"])
-def test_what_may_pass_says_nothing_of_the_permission_to_read(error: str) -> None:
+def test_a_temporary_failure_says_nothing_about_the_permission_to_read(error: str) -> None:
     access = RestoreAccess(run_in_s3(Aws(None, error=error)), 1)
     with pytest.raises(AwsError) as raised:
         access.find_obstacles([("a", "STANDARD")])

@@ -84,7 +84,7 @@ def test_the_data_go_first_then_metadata_and_markers_and_runinfo_last(run: Path)
     assert order == ["Data/L001/a.cbcl", "Data/L001/b.cbcl", "Data/c.cbcl", "InterOp/x.bin", "CopyComplete.txt"]
 
 
-def test_what_changes_meanwhile_stays_and_the_run_can_be_recognised(run: Path, tmp_path: Path) -> None:
+def test_files_that_change_meanwhile_are_kept_and_the_run_can_be_recognised(run: Path, tmp_path: Path) -> None:
     """A folder that became a link leads nowhere, not even to the very files that were verified."""
     moved = tmp_path / "moved"
     (run / "Aa").write_text("deleted first, while no other folder is open")
@@ -127,7 +127,7 @@ def test_another_folder_in_the_runs_place_is_not_touched(run: Path, tmp_path: Pa
     assert files_of(tmp_path / "moved") == set(FILES)
 
 
-def test_of_files_with_several_names_all_go_unless_one_is_written_to(run: Path) -> None:
+def test_all_names_of_a_file_are_deleted_unless_one_is_written_to(run: Path) -> None:
     for name in ("d", "e"):
         os.link(run / "Data" / "c.cbcl", run / "Data" / name)
     names = (*FILES, "Data/d", "Data/e")

@@ -102,7 +102,7 @@ KEPT: dict[str, tuple[Verification, Record | None, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", KEPT)
-def test_a_run_is_kept_for(case: str) -> None:
+def test_a_run_is_kept_for_this_reason(case: str) -> None:
     verification, of_record, expected = KEPT[case]
     assert ids(verification, of_record) == expected
 

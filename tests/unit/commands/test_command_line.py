@@ -70,7 +70,7 @@ def test_nothing_is_changed_behind_two_hyphens() -> None:
     assert args.run == ["--sbatch_options", "--dry-run"]
 
 
-def test_runs_may_stand_on_both_sides_of_options() -> None:
+def test_runs_may_come_before_and_after_options() -> None:
     assert command_line.parse(["status", "A", "--json", "B"]).run == ["A", "B"]
 
 

@@ -646,7 +646,7 @@ WRONG_LINES = [
 
 
 @pytest.mark.parametrize(("text", "expected", "advice"), WRONG_LINES)
-def test_what_newcomers_write_is_answered_with_what_to_write(
+def test_common_mistakes_are_answered_with_the_right_command(
     write: Write, text: str, expected: str, advice: str
 ) -> None:
     path = write(text)

@@ -145,7 +145,7 @@ def test_what_the_last_scan_found_needs_attention_until_it_has_passed() -> None:
     assert shown.attributes("body")[0]["data-since"] == str(int(NOW - HOUR)), "as old as the last scan"
 
 
-def test_the_page_loads_nothing_and_lets_nothing_but_its_own_style_and_script_be() -> None:
+def test_the_page_loads_nothing_and_allows_only_its_own_style_and_script() -> None:
     shown = parsed(NEW, DONE, FAILED)
     policy = next(m["content"] for m in shown.attributes("meta") if m.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
@@ -251,7 +251,7 @@ def test_a_run_that_was_cleaned_up_is_history(tmp_path: Path) -> None:
     assert entries["elsewhere"].reason == "this config does not upload it"
 
 
-def test_the_page_is_there_for_all_to_read_and_never_half(tmp_path: Path) -> None:
+def test_the_page_is_readable_for_all_and_always_whole(tmp_path: Path) -> None:
     folder = tmp_path / "web" / "s3sync"
     before = os.umask(0o077)
     try:

@@ -53,7 +53,7 @@ def test_several_are_uploaded_at_once_and_as_many_streamed() -> None:
     assert begin_all(schedule, working) == "C"
 
 
-def test_what_takes_seconds_comes_first_and_one_by_one() -> None:
+def test_work_of_seconds_comes_first_and_one_by_one() -> None:
     schedule, working = Schedule(2, 600), list[RunStatus]()
     schedule.offer([*runs_of("AB", cluster="slurm"), *runs_of("C")])
     assert begin_all(schedule, working) == "A"
@@ -113,7 +113,7 @@ def test_a_streamed_run_that_is_complete_keeps_its_turn_when_others_are_found() 
         (SlurmError("no answer", id="slurm.no-answer"), "other", "AB"),
     ],
 )
-def test_what_cannot_be_reached_is_tried_again_after_a_while(error: Exception, kind: Kind, left: str) -> None:
+def test_unreachable_buckets_are_tried_again_after_a_while(error: Exception, kind: Kind, left: str) -> None:
     clock = Clock()
     schedule = Schedule(4, 600, clock)
     runs = [*runs_of("AB"), *runs_of("C", bucket="two", cluster="slurm")]

@@ -106,7 +106,7 @@ def test_a_line_of_the_table_of_mounts() -> None:
 # Temporary files
 
 
-def test_tmpdir_is_taken_where_it_can_be_written(tmp_path: Path) -> None:
+def test_tmpdir_is_used_if_it_is_writable(tmp_path: Path) -> None:
     assert choose_temp_dir({"TMPDIR": str(tmp_path)}) == tmp_path
     assert list(tmp_path.iterdir()) == []
 

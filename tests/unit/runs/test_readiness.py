@@ -178,7 +178,7 @@ def test_what_is_excluded_may_still_be_written(run: Run) -> None:
     assert check(run, terms=replace(TERMS, excludes=(Pattern(r"/Logs/"),))).state == "complete"
 
 
-def test_what_people_do_to_a_run_does_not_hold_it_back(run: Run) -> None:
+def test_changes_by_people_do_not_hold_a_run_back(run: Run) -> None:
     """The sheet is corrected, RunInfo.xml touched, a note left."""
     for path in ("SampleSheet.csv", "RunInfo.xml", "notes.txt", "ours/notes.txt"):
         (run.path / path).parent.mkdir(exist_ok=True)

@@ -88,7 +88,7 @@ def test_a_run_that_was_ended_early_lacks_the_rest_of_its_cycles(tmp_path: Path,
 
 
 @pytest.mark.parametrize("paths", LAYOUTS)
-def test_a_lane_without_anything_is_named_so(tmp_path: Path, paths: Paths) -> None:
+def test_a_lane_without_base_calls_is_named(tmp_path: Path, paths: Paths) -> None:
     assert check(tmp_path, paths(lanes=1)).summary.startswith("lane 2: no base calls, ")
 
 

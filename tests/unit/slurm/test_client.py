@@ -30,7 +30,7 @@ def test_options_that_are_ours_are_refused_however_short(word: str) -> None:
         parse_options(f"-p short {word} x")
 
 
-def test_options_that_only_look_like_ours_are_taken() -> None:
+def test_options_that_only_look_like_ours_are_accepted() -> None:
     options = (
         "--wait-all-nodes=1",
         "--export-file=x",

@@ -353,7 +353,7 @@ def test_files_with_other_names_are_not_leases(numbers: LeaseFiles) -> None:
 # Several at once
 
 
-def test_one_of_many_gets_a_dead_holders_lease(numbers: LeaseFiles) -> None:
+def test_one_of_many_hosts_gets_the_lease_of_a_dead_holder(numbers: LeaseFiles) -> None:
     numbers.prepare()
     for round_ in range(3):
         left_behind(numbers, numbers.highest() + 1, round=round_)
@@ -500,7 +500,7 @@ def test_a_lock_that_another_host_holds_is_busy_and_its_file_is_left_alone(lock_
     assert lock_path.read_text() == "process 7 on sequencer-2 since 2026\n"
 
 
-def test_a_lock_that_is_lost_asks_for_the_end(lock_path: Path) -> None:
+def test_a_lost_lock_requests_a_stop(lock_path: Path) -> None:
     stop = StopRequest()
     with lock.hold(lock_path, "RUN", stop=stop, timing=LASTING) as held:
         taken_over(leases_of(lock_path))

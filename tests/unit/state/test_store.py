@@ -459,7 +459,7 @@ def test_the_head_of_a_log_of_the_predecessor_is_read(tmp_path: Path, ensure_asc
 
 @pytest.mark.parametrize("indent", [None, 1, 4])
 @pytest.mark.parametrize("sort_keys", [False, True])
-def test_a_log_in_short_says_what_the_whole_one_says(tmp_path: Path, indent: int | None, sort_keys: bool) -> None:
+def test_the_summary_of_a_log_agrees_with_the_log(tmp_path: Path, indent: int | None, sort_keys: bool) -> None:
     """Whatever the order of its keys."""
     log = predecessors_log(run_at(tmp_path).path, {"a": "e", "b": "e"}, completed=True)
     put_log(tmp_path, json.dumps(log, indent=indent, sort_keys=sort_keys).encode())
@@ -569,7 +569,7 @@ def test_a_tagged_log_stays_where_it_is_when_the_plain_one_goes(tmp_path: Path) 
     assert store_for(tmp_path).load() == (None, ())
 
 
-def test_a_corrupt_rest_of_the_plain_log_is_its_owners_matter(tmp_path: Path) -> None:
+def test_a_corrupt_untagged_log_is_left_to_its_owner(tmp_path: Path) -> None:
     plain = finished(store_for(tmp_path), state_of(tmp_path, "a", completed=True)).log_path
     plain.write_bytes(plain.read_bytes()[:-20])
     assert store_for(tmp_path, ARCHIVE).load() == (None, ())
@@ -589,7 +589,7 @@ def test_a_corrupt_plain_log_does_not_touch_the_tagged_one(tmp_path: Path) -> No
     assert store_for(tmp_path, ARCHIVE).load() == theirs
 
 
-def test_the_predecessor_did_not_say_where_to_so_its_log_is_everybodys_until_one_writes(tmp_path: Path) -> None:
+def test_a_log_of_the_predecessor_belongs_to_the_first_destination_that_writes(tmp_path: Path) -> None:
     log = predecessors_log(run_at(tmp_path).path, {"a": "e"}, completed=False)
     plain = put_log(tmp_path, json.dumps(log).encode())
     for destination in (LAB, ARCHIVE):

@@ -57,7 +57,7 @@ def test_it_does_not_grow_before_as_many_run_as_may() -> None:
     assert crowd.update(3, has_work=True) == 4
 
 
-def test_a_new_one_is_given_time_to_show_what_it_needs() -> None:
+def test_a_new_process_has_time_to_show_its_load() -> None:
     machine = Machine(0.1)
     crowd = machine.crowd(2, 8)
     sizes = []
@@ -67,7 +67,7 @@ def test_a_new_one_is_given_time_to_show_what_it_needs() -> None:
     assert sizes == [2, 4, 4, 8, 8, 8, 8, 8, 8]
 
 
-def test_an_idle_time_before_the_first_of_them_starts_is_no_reason_to_grow() -> None:
+def test_idle_time_before_the_first_process_adds_no_processes() -> None:
     machine = Machine(0.5)
     loads = [Load(0.1, 0.1), Load(1, 1)]
     crowd = ConcurrencyController(2, 8, lambda: loads.pop(0), lambda: machine.now)

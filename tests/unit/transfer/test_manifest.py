@@ -138,7 +138,7 @@ def test_a_run_may_be_given_by_a_link(run: Path) -> None:
         require_place(run / "m.tsv", run.parent / "other name")
 
 
-def test_a_name_that_is_too_long_is_found_out_before_the_work(run: Path) -> None:
+def test_a_name_that_is_too_long_is_reported_before_the_work(run: Path) -> None:
     with raises_error(StateError, "state.manifest-unwritable", ": File name too long"):
         require_place(run.parent / ("m" * 253), run)
 
@@ -156,7 +156,7 @@ except StateError as error:
 """
 
 
-def test_a_folder_that_is_not_writable_is_found_out_before_the_work(run: Path) -> None:
+def test_an_unwritable_folder_is_reported_before_the_work(run: Path) -> None:
     archive = run.parent / "archive"
     archive.mkdir()
     said = run_unprivileged(READ_ONLY, archive, run)

@@ -170,7 +170,7 @@ def test_an_upload_shorter_than_an_interval_has_two_lines() -> None:
     assert len(stream.getvalue().splitlines()) == 2
 
 
-def test_an_error_ends_it_with_another_word() -> None:
+def test_a_display_ends_with_another_word_after_an_error() -> None:
     stream = io.StringIO()
     lines = Lines(stream)
     lines.follow("uploading", lambda: START)

@@ -51,7 +51,7 @@ def test_one_upload_alone_has_all_of_it(uploads: Uploads) -> None:
     assert sum(shares) == RATE
 
 
-def test_two_uploads_have_it_together_and_the_small_one_most_of_it(uploads: Uploads) -> None:
+def test_two_uploads_share_the_bandwidth_and_the_small_one_gets_most(uploads: Uploads) -> None:
     uploads.small.concurrency().update(0, has_work=True, left=10, is_waiting=True)  # it has begun
     large = start(uploads.large, uploads.large_throttle, 1, 1000)
     small = start(uploads.small, uploads.small_throttle, 1, 10)

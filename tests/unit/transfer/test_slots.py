@@ -26,14 +26,14 @@ def users_of(*needs: tuple[float, int]) -> list[SlotUser]:
         ([(100, 2), (50, 2), (5, 2), (1, 2)], 1, [1, 1, 1, 1]),  # each makes progress
     ],
 )
-def test_who_has_least_left_goes_first_and_each_has_one(
+def test_the_user_with_the_least_left_goes_first_and_each_has_a_slot(
     needs: list[tuple[float, int]], size: int, shares: list[int]
 ) -> None:
     users = users_of(*needs)
     assert [allot(users, size).get(user, 0) for user in users] == shares
 
 
-def test_what_the_small_one_gives_back_the_large_one_takes() -> None:
+def test_the_large_upload_takes_what_the_small_one_gives_back() -> None:
     pool = SlotPool(4, 16)
     with pool.join() as large, pool.join() as small:
         assert pool.request(large, left=100, wanted=4, taken=0) == 4
@@ -55,7 +55,7 @@ def test_half_of_a_share_does_not_wait_for_what_is_given_back_late() -> None:
         assert pool.request(small, left=5, wanted=4, taken=0) == 2
 
 
-def test_a_turn_waits_until_the_smaller_one_leaves_room() -> None:
+def test_a_turn_waits_until_the_smaller_upload_leaves_room() -> None:
     pool, order = SlotPool(1), list[str]()
     began, end = threading.Event(), threading.Event()
 
@@ -79,7 +79,7 @@ def test_a_turn_waits_until_the_smaller_one_leaves_room() -> None:
     assert order == ["large", "large"]
 
 
-def test_what_is_least_left_is_known_when_every_user_has_said_it() -> None:
+def test_the_least_work_left_is_known_once_every_user_has_reported() -> None:
     pool = SlotPool(4)
     assert pool.least_left() == 0
     with pool.join() as large, pool.join() as small:
