@@ -111,7 +111,7 @@ def test_excluded_files_keep_a_run_from_being_called_safe_to_delete(lab: Lab, st
     assert result.out.splitlines()[0].endswith(f"{verdict} [verify.not-compared]")
 
 
-def test_entries_without_bytes_are_named_and_do_not_keep_the_run_open(
+def test_entries_without_bytes_are_named_and_do_not_prevent_deletion(
     lab: Lab, stored: Path, quick_aws: FakeAws
 ) -> None:
     os.mkfifo(stored / "pipe")
