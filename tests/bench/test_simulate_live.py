@@ -180,8 +180,8 @@ def test_phases_are_those_of_the_instrument(instrument: str, ends: list[str]) ->
 def test_the_run_is_complete_with_the_last_write_and_not_before(tmp_path: Path, instrument: str) -> None:
     live = live_run(tmp_path, instrument, rewrite=1)
     live.write_until("start")
-    judged = [check_completion(open_run(live.folder), newest_change=lambda: 0.0).is_complete for _ in live]
-    assert judged == [False] * (len(judged) - 1) + [True]
+    found = [check_completion(open_run(live.folder), newest_change=lambda: 0.0).is_complete for _ in live]
+    assert found == [False] * (len(found) - 1) + [True]
 
 
 def test_base_calls_of_the_last_cycle_are_not_whole_before_rta_complete(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_a_run_with_the_name_of_an_analysis_has_its_own_log(tmp_path: Path) -> N
 # States
 
 
-def judged(config: Config) -> dict[str, tuple[str, str]]:
+def statuses_of(config: Config) -> dict[str, tuple[str, str]]:
     found = statuses.run_statuses(config, discovery.discover(config).distinct)
     return {run.run.run_id.removeprefix(run.run.root.name): (run.state, run.reason) for run in found}
 
@@ -314,7 +314,7 @@ def test_each_analysis_has_its_own_state(config: Config, run: Path) -> None:
     os.utime(made[5] / "CopyComplete.txt")
     (made[6] / "CopyComplete.txt").rename(made[6] / "COPYCOMPLETE.TXT")
 
-    found = judged(config)
+    found = statuses_of(config)
 
     assert [state for state, _ in found.values()] == [
         *("uploaded", "uploaded", "partial", "too old", "unreadable", "analysing", "new", "new", "new")
@@ -328,17 +328,17 @@ def test_analyses_wait_for_their_run_and_excluded_ones_do_not_appear(config: Con
     make_analysis(run)
     for pattern, there in (("/Analysis/", False), (r"Analysis/\d+/.", False), (r"omplete\.txt$", True)):
         entry = config.monitor[0].model_copy(update={"excludes": (re.compile(pattern),)})
-        assert ("/Analysis/1" in judged(config.model_copy(update={"monitor": (entry,)}))) is there, pattern
+        assert ("/Analysis/1" in statuses_of(config.model_copy(update={"monitor": (entry,)}))) is there, pattern
     save(config, analysis.open_run_or_analysis(run), completed=False)
-    assert list(judged(config)) == [""]
+    assert list(statuses_of(config)) == [""]
 
 
 def test_other_instruments_have_no_rows_for_what_is_part_of_the_run(config: Config, run: Path) -> None:
     make_analysis(run)
     (run / "RunInfo.xml").write_text(RUN_INFO.format(run.name, "A01234"))
-    assert list(judged(config)) == [""]
+    assert list(statuses_of(config)) == [""]
     (run / "RunInfo.xml").write_text("torn")
-    assert list(judged(config)) == ["", "/Analysis/1"], "reported rather than dropped"
+    assert list(statuses_of(config)) == ["", "/Analysis/1"], "reported rather than dropped"
 
 
 def test_the_instrument_is_found_in_the_start_of_run_info(tmp_path: Path) -> None:

@@ -93,11 +93,11 @@ def memory(tmp_path: Path) -> Path:
     return notifications.path_of(tmp_path)
 
 
-Tell = Callable[..., None]
+ScanWith = Callable[..., None]
 
 
 @pytest.fixture
-def tell(receiver: Receiver, memory: Path, clock: Clock) -> Tell:
+def scan_with(receiver: Receiver, memory: Path, clock: Clock) -> ScanWith:
     """One scan: a separate process, which knows the previous one only from the memory file."""
 
     def scan(*problems: Problem, uploaded: tuple[Upload, ...] = (), names: tuple[str, ...] = ("slack_alert",)) -> None:
@@ -106,20 +106,20 @@ def tell(receiver: Receiver, memory: Path, clock: Clock) -> Tell:
     return scan
 
 
-def test_slack_texts(receiver: Receiver, tell: Tell) -> None:
+def test_slack_texts(receiver: Receiver, scan_with: ScanWith) -> None:
     both = ("slack_log", "slack_alert")
-    tell(FAILED_1, FAILED_2, NO_FOLDER, names=both)
+    scan_with(FAILED_1, FAILED_2, NO_FOLDER, names=both)
     assert receiver.texts("slack_log") == []
     assert receiver.texts("slack_alert") == [
         f":x:  *S3 Upload*: Failed to upload 2 runs\n\t\t• {RUN_1}: {FAILED_1.text}\n\t\t• {RUN_2}: a file vanished",
         ":warning:  *S3 Upload*: Needs attention\n\t\t• /data/seq: cannot be read: mount it",
     ]
-    tell(NO_AWS, TOO_OLD, NO_FOLDER, names=both)
+    scan_with(NO_AWS, TOO_OLD, NO_FOLDER, names=both)
     assert receiver.texts("slack_alert") == [
         f":warning:  *S3 Upload*: Cannot access AWS\n\t\t• {NO_AWS.text_with_id}",
         f":warning:  *S3 Upload*: Please note\n\t\t• {RUN_2}: too old (80 hours): touch its RunInfo.xml to upload it",
     ]
-    tell(TOO_OLD, uploaded=(UPLOADED_1,), names=both)
+    scan_with(TOO_OLD, uploaded=(UPLOADED_1,), names=both)
     assert receiver.texts("slack_log") == [
         f":white_check_mark:  *S3 Upload*: Successfully uploaded 1 run\n\t\t• {RUN_1}: 5,492 files, 102.3 GB"
     ]
@@ -132,17 +132,17 @@ def test_slack_texts(receiver: Receiver, tell: Tell) -> None:
     ]
 
 
-def test_headers(receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_1)
+def test_headers(receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(FAILED_1)
     (post,) = receiver.take("slack_alert")
     assert (post.method, post.path) == ("POST", path_of("slack_alert"))
     assert post.headers["Content-Type"] == "application/json"
     assert post.headers["User-Agent"] == f"s3sync/{__version__}"
 
 
-def test_json_webhook(receiver: Receiver, tell: Tell, clock: Clock) -> None:
+def test_json_webhook(receiver: Receiver, scan_with: ScanWith, clock: Clock) -> None:
     same = {"version": 1, "host": socket.gethostname(), "at": "2023-11-14T22:13:20+00:00"}
-    tell(FAILED_2, NO_AWS, uploaded=(UPLOADED_1,), names=("webhook",))
+    scan_with(FAILED_2, NO_AWS, uploaded=(UPLOADED_1,), names=("webhook",))
     assert [each.json for each in receiver.take("webhook")] == [
         {**same, "event": "uploaded", "runs": [{"key": RUN_1, "text": "5,492 files, 102.3 GB"}]},
         {**same, "event": "failed", "runs": [{"key": RUN_2, "text": "a file vanished", "kind": "run", "id": ""}]},
@@ -153,7 +153,7 @@ def test_json_webhook(receiver: Receiver, tell: Tell, clock: Clock) -> None:
         },
     ]
     clock.now += 60
-    tell(TOO_OLD, names=("webhook",))
+    scan_with(TOO_OLD, names=("webhook",))
     same["at"] = "2023-11-14T22:14:20+00:00"
     assert [each.json for each in receiver.take("webhook")] == [
         {**same, "event": "warning", "runs": [{"key": RUN_2, "text": TOO_OLD.text, "kind": "note", "id": ""}]},
@@ -162,20 +162,20 @@ def test_json_webhook(receiver: Receiver, tell: Tell, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("only", ["slack_log", "slack_alert"])
-def test_one_slack_webhook_replaces_the_other(only: str, receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_2, uploaded=(UPLOADED_1,), names=(only,))
+def test_one_slack_webhook_replaces_the_other(only: str, receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(FAILED_2, uploaded=(UPLOADED_1,), names=(only,))
     good, bad = receiver.texts(only)
     assert good.startswith(":white_check_mark:")
     assert bad.startswith(":x:")
 
 
-def test_slack_escapes_and_bounds(receiver: Receiver, tell: Tell) -> None:
+def test_slack_escapes_and_bounds(receiver: Receiver, scan_with: ScanWith) -> None:
     hostile = Problem("RUN\x1b[31m\n<!channel>", "a & b > c\r\u202e", "run")
-    tell(hostile)
+    scan_with(hostile)
     assert receiver.texts("slack_alert") == [
         ":x:  *S3 Upload*: Failed to upload 1 run\n\t\t• RUN\\x1b[31m\\n&lt;!channel&gt;: a &amp; b &gt; c\\r\\u202e"
     ]
-    tell(*(Problem(f"RUN {number}", "<&>" * 1000, "run") for number in range(1025)))
+    scan_with(*(Problem(f"RUN {number}", "<&>" * 1000, "run") for number in range(1025)))
     many, _recovered = receiver.texts("slack_alert")
     heading, *lines, last = many.split("\n\t\t• ")
     assert heading == ":x:  *S3 Upload*: Failed to upload 1,025 runs"
@@ -187,8 +187,8 @@ def test_slack_escapes_and_bounds(receiver: Receiver, tell: Tell) -> None:
         assert not line[:-1].replace("&lt;", "").replace("&gt;", "").replace("&amp;", "").count("&")
 
 
-def test_twenty_runs_need_no_more(receiver: Receiver, tell: Tell) -> None:
-    tell(*(Problem(f"RUN {number}", "no", "run") for number in range(20)))
+def test_twenty_runs_need_no_more(receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(*(Problem(f"RUN {number}", "no", "run") for number in range(20)))
     assert receiver.texts("slack_alert")[0].endswith("\n\t\t• RUN 19: no")
 
 
@@ -230,133 +230,137 @@ def test_urls_are_in_no_repr(receiver: Receiver, memory: Path) -> None:
     assert SECRET not in repr([channels, notifier, notify.recipients_of(channels)])
 
 
-def test_a_problem_is_sent_once_and_again_a_day_later(receiver: Receiver, tell: Tell, clock: Clock) -> None:
+def test_a_problem_is_sent_once_and_again_a_day_later(receiver: Receiver, scan_with: ScanWith, clock: Clock) -> None:
     started = clock.now
     told_at = []
     while clock.now <= started + 2 * DAY:
-        tell(FAILED_1, NO_AWS)
+        scan_with(FAILED_1, NO_AWS)
         told_at += [(clock.now - started) / HOUR for _ in receiver.take("slack_alert")]
         clock.now += HOUR
     assert told_at == [0, 0, 24, 24, 48, 48]
 
 
-def test_a_problem_is_sent_again_when_its_text_changes_in_more_than_numbers(receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_1)
-    tell(replace(FAILED_1, text=FAILED_1.text.replace("3 of 10", "1,002 of 1,010.5")))
+def test_a_problem_is_sent_again_when_its_text_changes_in_more_than_numbers(
+    receiver: Receiver, scan_with: ScanWith
+) -> None:
+    scan_with(FAILED_1)
+    scan_with(replace(FAILED_1, text=FAILED_1.text.replace("3 of 10", "1,002 of 1,010.5")))
     assert len(receiver.take("slack_alert")) == 1
-    tell(replace(FAILED_1, text="no credentials"))
+    scan_with(replace(FAILED_1, text="no credentials"))
     assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed to upload 1 run\n\t\t• {RUN_1}: no credentials"]
 
 
-def test_only_new_problems_are_sent(receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_1)
-    tell(FAILED_1, FAILED_2)
+def test_only_new_problems_are_sent(receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(FAILED_1)
+    scan_with(FAILED_1, FAILED_2)
     _, second = receiver.texts("slack_alert")
     assert second == f":x:  *S3 Upload*: Failed to upload 1 run\n\t\t• {RUN_2}: a file vanished"
 
 
-def test_runs_that_differ_in_numbers_only_are_two(receiver: Receiver, tell: Tell) -> None:
-    tell(Problem("RUN 1", "no", "run"))
-    tell(Problem("RUN 1", "no", "run"), Problem("RUN 2", "no", "run"))
+def test_runs_that_differ_in_numbers_only_are_two(receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(Problem("RUN 1", "no", "run"))
+    scan_with(Problem("RUN 1", "no", "run"), Problem("RUN 2", "no", "run"))
     assert [text.split("• ")[1] for text in receiver.texts("slack_alert")] == ["RUN 1: no", "RUN 2: no"]
 
 
-def test_a_resolved_problem_is_sent_once_and_may_come_back(receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_2)
-    tell()
-    tell()
-    tell(FAILED_2)
+def test_a_resolved_problem_is_sent_once_and_may_come_back(receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(FAILED_2)
+    scan_with()
+    scan_with()
+    scan_with(FAILED_2)
     failed, recovered, failed_again = receiver.texts("slack_alert")
     assert recovered == f":white_check_mark:  *S3 Upload*: Resolved\n\t\t• {RUN_2}: was: a file vanished"
     assert failed == failed_again
 
 
-def test_a_problem_that_was_never_sent_is_not_resolved(receiver: Receiver, tell: Tell) -> None:
+def test_a_problem_that_was_never_sent_is_not_resolved(receiver: Receiver, scan_with: ScanWith) -> None:
     receiver.answers("slack_alert", 503)
-    tell(FAILED_1)
+    scan_with(FAILED_1)
     receiver.answers("slack_alert", 200)
     receiver.take("slack_alert")
-    tell()
+    scan_with()
     assert receiver.take("slack_alert") == []
 
 
-def test_a_note_is_sent_once(receiver: Receiver, tell: Tell, clock: Clock) -> None:
+def test_a_note_is_sent_once(receiver: Receiver, scan_with: ScanWith, clock: Clock) -> None:
     for _ in range(5):
-        tell(TOO_OLD)
+        scan_with(TOO_OLD)
         clock.now += DAY
     assert len(receiver.take("slack_alert")) == 1
-    tell()
+    scan_with()
     assert receiver.take("slack_alert") == []
-    tell(TOO_OLD)
+    scan_with(TOO_OLD)
     assert len(receiver.take("slack_alert")) == 1
 
 
-def test_a_failure_that_becomes_a_note_is_sent_and_not_resolved(receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_2)
-    tell(replace(FAILED_2, kind="note"))
+def test_a_failure_that_becomes_a_note_is_sent_and_not_resolved(receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(FAILED_2)
+    scan_with(replace(FAILED_2, kind="note"))
     assert ["Failed" in text for text in receiver.texts("slack_alert")] == [True, False]
-    tell()
+    scan_with()
     assert receiver.take("slack_alert") == []
 
 
-def test_nothing_but_uploads_recovers_while_aws_is_out_of_reach(receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_1, replace(FAILED_2, kind="note"), NO_FOLDER)
+def test_nothing_but_uploads_recovers_while_aws_is_out_of_reach(receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(FAILED_1, replace(FAILED_2, kind="note"), NO_FOLDER)
     receiver.take("slack_alert")
-    tell(NO_AWS, uploaded=(UPLOADED_1,))
+    scan_with(NO_AWS, uploaded=(UPLOADED_1,))
     _uploaded, _aws, recovered = receiver.texts("slack_alert")
     assert recovered.split("\n\t\t• ")[1:] == [f"{RUN_1}: was: {FAILED_1.text}"]
-    tell(replace(FAILED_2, kind="note"))
+    scan_with(replace(FAILED_2, kind="note"))
     (recovered,) = receiver.texts("slack_alert")
     assert [line.partition(":")[0] for line in recovered.split("\n\t\t• ")[1:]] == ["/data/seq", "aws"]
 
 
-def test_a_clock_set_back_silences_nothing_for_longer_than_a_day(receiver: Receiver, tell: Tell, clock: Clock) -> None:
-    tell(FAILED_1)
+def test_a_clock_set_back_silences_nothing_for_longer_than_a_day(
+    receiver: Receiver, scan_with: ScanWith, clock: Clock
+) -> None:
+    scan_with(FAILED_1)
     clock.now -= 365 * DAY
-    tell(FAILED_1)
-    tell(FAILED_1)
+    scan_with(FAILED_1)
+    scan_with(FAILED_1)
     assert len(receiver.take("slack_alert")) == 2
 
 
-def test_a_key_given_twice_is_one_error(receiver: Receiver, tell: Tell) -> None:
+def test_a_key_given_twice_is_one_error(receiver: Receiver, scan_with: ScanWith) -> None:
     for _ in range(2):
-        tell(FAILED_1, replace(FAILED_1, text="again"))
+        scan_with(FAILED_1, replace(FAILED_1, text="again"))
     assert receiver.texts("slack_alert") == [f":x:  *S3 Upload*: Failed to upload 1 run\n\t\t• {RUN_1}: again"]
 
 
 def test_each_recipient_is_notified_until_it_succeeds(
-    receiver: Receiver, tell: Tell, caplog: pytest.LogCaptureFixture
+    receiver: Receiver, scan_with: ScanWith, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ("slack_alert", "webhook")
     receiver.answers("slack_alert", 500)
-    tell(FAILED_1, names=names)
-    tell(FAILED_1, names=names)
+    scan_with(FAILED_1, names=names)
+    scan_with(FAILED_1, names=names)
     assert caplog.messages == ["could not send to the Slack alert webhook: HTTP 500 [notify.not-sent]"] * 2
     assert len(receiver.take("slack_alert")) == 2
     assert len(receiver.take("webhook")) == 1
     receiver.answers("slack_alert", 200)
-    tell(FAILED_1, names=names)
-    tell(FAILED_1, names=names)
+    scan_with(FAILED_1, names=names)
+    scan_with(FAILED_1, names=names)
     assert len(receiver.take("slack_alert")) == 1
     assert receiver.take("webhook") == []
 
 
-def test_a_recovery_that_could_not_be_sent_is_sent_later(receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_1)
+def test_a_recovery_that_could_not_be_sent_is_sent_later(receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(FAILED_1)
     receiver.answers("slack_alert", 429)
-    tell()
+    scan_with()
     receiver.answers("slack_alert", 204)
     receiver.take("slack_alert")
-    tell()
-    tell()
+    scan_with()
+    scan_with()
     assert len(receiver.take("slack_alert")) == 1
 
 
 def test_the_log_names_the_webhook_that_is_used_instead(
-    receiver: Receiver, tell: Tell, caplog: pytest.LogCaptureFixture
+    receiver: Receiver, scan_with: ScanWith, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.answers("slack_log", 404)
-    tell(FAILED_1, names=("slack_log",))
+    scan_with(FAILED_1, names=("slack_log",))
     assert caplog.messages == ["could not send to the Slack log webhook: HTTP 404 [notify.not-sent]"]
 
 
@@ -496,8 +500,8 @@ print("sent")
     assert run_python(code, receiver.url("ping")) == "sent\n"
 
 
-def test_memory_is_private_and_written_only_when_it_changes(tell: Tell, memory: Path, clock: Clock) -> None:
-    tell(FAILED_1)
+def test_memory_is_private_and_written_only_when_it_changes(scan_with: ScanWith, memory: Path, clock: Clock) -> None:
+    scan_with(FAILED_1)
     assert stat.S_IMODE(memory.stat().st_mode) == 0o600
     assert json.loads(memory.read_text()) == {
         "version": 1,
@@ -506,14 +510,14 @@ def test_memory_is_private_and_written_only_when_it_changes(tell: Tell, memory: 
     }
     assert SECRET not in memory.read_text()
     inode = memory.stat().st_ino
-    tell(FAILED_1)
+    scan_with(FAILED_1)
     assert memory.stat().st_ino == inode
 
 
-def test_a_channel_that_is_gone_is_forgotten(receiver: Receiver, tell: Tell) -> None:
-    tell(FAILED_1, names=("slack_alert", "webhook"))
-    tell(FAILED_1)
-    tell(FAILED_1, names=("slack_alert", "webhook"))
+def test_a_channel_that_is_gone_is_forgotten(receiver: Receiver, scan_with: ScanWith) -> None:
+    scan_with(FAILED_1, names=("slack_alert", "webhook"))
+    scan_with(FAILED_1)
+    scan_with(FAILED_1, names=("slack_alert", "webhook"))
     assert len(receiver.take("slack_alert")) == 1
     assert len(receiver.take("webhook")) == 2
 
@@ -540,11 +544,11 @@ def test_a_channel_that_is_gone_is_forgotten(receiver: Receiver, tell: Tell) -> 
     ],
 )
 def test_a_corrupt_memory_counts_as_empty_and_is_fixed(
-    content: bytes, receiver: Receiver, tell: Tell, memory: Path, caplog: pytest.LogCaptureFixture
+    content: bytes, receiver: Receiver, scan_with: ScanWith, memory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory.write_bytes(content)
-    tell(FAILED_1)
-    tell(FAILED_1)
+    scan_with(FAILED_1)
+    scan_with(FAILED_1)
     assert len(receiver.take("slack_alert")) == 1
     assert caplog.messages == [
         f"cannot read {memory}: it is corrupt (some problems may be reported again) [notify.memory-unreadable]"
@@ -552,22 +556,22 @@ def test_a_corrupt_memory_counts_as_empty_and_is_fixed(
 
 
 def test_a_memory_with_control_characters_is_sent_as_printable_text(
-    receiver: Receiver, tell: Tell, memory: Path
+    receiver: Receiver, scan_with: ScanWith, memory: Path
 ) -> None:
     entry = {"text": "\x1b[31mred\nnext", "kind": "run", "at": 1.0}
     sent = {"scan": {"slack_alert": {"RUN\x9b": entry}}}
     memory.write_text(json.dumps({"version": 1, "logged": {}, "sent": sent}))
-    tell()
+    scan_with()
     (text,) = receiver.texts("slack_alert")
     assert r"RUN\x9b: was: \x1b[31mred\nnext" in text
 
 
 def test_a_memory_that_cannot_be_read_or_written(
-    receiver: Receiver, tell: Tell, memory: Path, caplog: pytest.LogCaptureFixture
+    receiver: Receiver, scan_with: ScanWith, memory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory.mkdir()
-    tell(FAILED_1)
-    tell(FAILED_1)
+    scan_with(FAILED_1)
+    scan_with(FAILED_1)
     assert len(receiver.take("slack_alert")) == 2
     again = "(some problems may be reported again)"
     read = f"cannot read {memory}: it is not a regular file {again} [notify.memory-unreadable]"
@@ -584,7 +588,7 @@ def test_a_missing_log_folder(tmp_path: Path, receiver: Receiver, caplog: pytest
 
 
 def test_the_files_of_earlier_versions_are_taken_over(
-    receiver: Receiver, tell: Tell, memory: Path, clock: Clock
+    receiver: Receiver, scan_with: ScanWith, memory: Path, clock: Clock
 ) -> None:
     """An upgrade neither notifies again nor forgets, and leaves one file."""
     folder = memory.parent
@@ -602,7 +606,7 @@ def test_the_files_of_earlier_versions_are_taken_over(
     (folder / "noted.alerts.json").write_text(json.dumps([disk.key]))
     notifier = Notifier(receiver.channels("slack_alert"), folder, clock)
 
-    tell(FAILED_1)
+    scan_with(FAILED_1)
     notifier.notify(Update(problems=(disk,)), "alerts")
     problem_log.log_problems(folder, "scan", [TOO_OLD])
     problem_log.log_problems(folder, "alerts", [disk])
@@ -610,16 +614,18 @@ def test_the_files_of_earlier_versions_are_taken_over(
     assert sorted(path.name for path in folder.glob("*.json")) == ["notifications.json"]
 
     notifier.notify(Update(), "scan itself")
-    tell()
+    scan_with()
     resolved = [text.partition("\u2022 ")[2] for text in receiver.texts("slack_alert")]
     assert resolved == [f"monitor: was: {stuck.text}", f"{RUN_1}: was: {FAILED_1.text}"]
 
 
-def test_an_old_file_that_is_corrupt_does_not_spoil_the_others(receiver: Receiver, tell: Tell, memory: Path) -> None:
+def test_an_old_file_that_is_corrupt_does_not_spoil_the_others(
+    receiver: Receiver, scan_with: ScanWith, memory: Path
+) -> None:
     (memory.parent / "notified.json").write_text("{")
     (memory.parent / "noted.json").write_text(json.dumps([RUN_2]))
-    tell(FAILED_1)
-    tell(FAILED_1)
+    scan_with(FAILED_1)
+    scan_with(FAILED_1)
     assert len(receiver.texts("slack_alert")) == 1
     assert json.loads(memory.read_text())["logged"] == {"scan": [RUN_2]}
 

@@ -27,7 +27,7 @@ def config_of(tmp_path: Path) -> Config:
     return load_config(path, {})
 
 
-def judged(config: Config, name: str, state: State, *, at: str = "here", began: float = 0.0) -> RunStatus:
+def run_in_state(config: Config, name: str, state: State, *, at: str = "here", began: float = 0.0) -> RunStatus:
     """A run; `at` is where it goes up from: `handed over` or `cluster` or here."""
     entry = config.monitor[1 if at == "here" else 0]
     run = Run(path=Path("/runs") / name, run_id=name, info=_NOBODY)
@@ -57,14 +57,14 @@ def test_finished_cluster_uploads_come_first_then_submissions_then_what_is_sent_
     """An upload from here may take hours; the others take seconds."""
     config = config_of(tmp_path)
     runs = [
-        judged(config, "sent from here", "partial"),
-        judged(config, "streamed", "streaming"),
-        judged(config, "to submit, younger", "new", at="cluster", began=2.0),
-        judged(config, "to submit", "new", at="cluster", began=1.0),
-        judged(config, "owes its command", "uploaded"),
-        judged(config, "at work", "partial", at="handed over"),
-        judged(config, "finished", "uploaded", at="handed over"),
-        judged(config, "waits", "sequencing"),
+        run_in_state(config, "sent from here", "partial"),
+        run_in_state(config, "streamed", "streaming"),
+        run_in_state(config, "to submit, younger", "new", at="cluster", began=2.0),
+        run_in_state(config, "to submit", "new", at="cluster", began=1.0),
+        run_in_state(config, "owes its command", "uploaded"),
+        run_in_state(config, "at work", "partial", at="handed over"),
+        run_in_state(config, "finished", "uploaded", at="handed over"),
+        run_in_state(config, "waits", "sequencing"),
     ]
 
     assert [run.run.run_id for run in order.scan_order(runs, config, work_folder.active_names(config.log_dir))] == [

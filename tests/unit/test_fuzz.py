@@ -387,11 +387,11 @@ def test_any_run_is_complete_or_not_for_a_printable_reason(
             (run / marker).touch()
         with contextlib.suppress(RunError):
             instrument = read_run_info(run / "RunInfo.xml").instrument
-        judged = check_completion(
+        found = check_completion(
             Run(path=run, run_id=run.name, info=RunInfo(instrument=instrument)), lambda: newest, now=1_800_000_000.0
         )
-    assert is_printable(judged.reason)
-    assert len(judged.reason) < 1000
+    assert is_printable(found.reason)
+    assert len(found.reason) < 1000
 
 
 # Samplesheets

@@ -62,7 +62,7 @@ def store_of(config: Config, run: Path) -> StateStore:
     return StateStore(config.log_dir, Run(path=run, run_id=run.name, info=RunInfo()), Destination("lab-runs", ""))
 
 
-def judged(config: Config) -> list[tuple[str, str, str]]:
+def statuses_of(config: Config) -> list[tuple[str, str, str]]:
     found = discovery.discover(config)
     assert found.problems == []
     return [(run.run.run_id, run.state, run.reason) for run in statuses.run_statuses(config, found.distinct)]
@@ -109,7 +109,7 @@ def test_a_run_whose_run_info_cannot_be_accessed_is_unreadable(
 
     advice = "give this user access to it" if number in (errno.EACCES, errno.EPERM) else "check its file system"
     reason = f"cannot read {run}/RunInfo.xml: {os.strerror(number)} ({advice})"
-    assert judged(config) == [(RUN, "unreadable", reason)]
+    assert statuses_of(config) == [(RUN, "unreadable", reason)]
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR], ids=errno.errorcode.get)
@@ -118,7 +118,7 @@ def test_a_folder_without_run_info_is_not_a_run(
 ) -> None:
     failing_with(monkeypatch, number, tiny_run(watched) / "RunInfo.xml")
 
-    assert judged(config) == []
+    assert statuses_of(config) == []
 
 
 def test_an_uploaded_run_that_cannot_be_read_is_not_shown_as_done(
@@ -129,10 +129,10 @@ def test_an_uploaded_run_that_cannot_be_read_is_not_shown_as_done(
     log.parent.mkdir(parents=True)
     facts = {"run_id": RUN, "run_path": str(run), "completed": True, "bucket": "lab-runs", "remote_path": ""}
     log.write_text(json.dumps({**facts, "total_local_files": 1, "total_uploaded_files": 1, "uploaded_files": {}}))
-    assert [state for _, state, _ in judged(config)] == ["uploaded"]
+    assert [state for _, state, _ in statuses_of(config)] == ["uploaded"]
     failing_with(monkeypatch, errno.EIO, run / "RunInfo.xml")
 
-    assert [state for _, state, _ in judged(config)] == ["unreadable"]
+    assert [state for _, state, _ in statuses_of(config)] == ["unreadable"]
 
 
 def test_links_that_lead_nowhere_are_unreadable_runs(config: Config, watched: Path) -> None:
@@ -142,7 +142,7 @@ def test_links_that_lead_nowhere_are_unreadable_runs(config: Config, watched: Pa
     (loop / "RunInfo.xml").symlink_to("RunInfo.xml")
     (gone / "RunInfo.xml").symlink_to("nowhere")
 
-    assert judged(config) == [
+    assert statuses_of(config) == [
         ("gone", "unreadable", f"{gone}/RunInfo.xml is a link to a missing file (restore that file)"),
         ("loop", "unreadable", f"cannot read {loop}/RunInfo.xml: {os.strerror(errno.ELOOP)} (check its file system)"),
     ]
@@ -159,11 +159,11 @@ def test_what_is_remembered_and_cannot_be_read_is_unreadable(config: Config, wat
         "Slurm work folder": WorkFolder.of(config.log_dir, store).path,
         "folder of the logs": store.log_path.parent,
     }[what]
-    assert [state for _, state, _ in judged(config)] == ["new"]
+    assert [state for _, state, _ in statuses_of(config)] == ["new"]
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(place.name)
 
-    [(_, state, reason)] = judged(config)
+    [(_, state, reason)] = statuses_of(config)
 
     assert state == "unreadable"
     assert str(place) in reason
@@ -220,7 +220,7 @@ def test_folders_of_file_systems_and_desktops_are_not_runs_even_unreadable(
     (watched / name).mkdir()
     failing_with(monkeypatch, errno.EACCES, watched / name / "RunInfo.xml")
 
-    assert judged(config) == []
+    assert statuses_of(config) == []
     assert notes(config) == []
 
 
@@ -229,7 +229,7 @@ def test_a_run_with_a_hidden_or_reserved_name_is_named(config: Config, watched: 
     run = tiny_run(watched, f"{first}250101_M01234_0001_AAAAA")
 
     assert notes(config) == [f"{run} has a hidden or reserved name, so it is not recognized as a run (rename it)"]
-    assert judged(config) == []
+    assert statuses_of(config) == []
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_run_of_another_vendor_is_named(config: Config, watched: Path, vendor:
 
     assert note.startswith(f"{folder} looks like {vendor} run: only Illumina runs are uploaded automatically")
     assert "--skip-check" in note
-    assert judged(config) == []
+    assert statuses_of(config) == []
 
 
 def test_an_illumina_run_without_run_info_is_named_once_nothing_arrives_any_more(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_any_other_folder_is_nothing_special(config: Config, watched: Path) -> N
     (watched / "scripts" / "README.txt").touch()
     (watched / "notes.txt").touch()
 
-    assert (judged(config), notes(config)) == ([], [])
+    assert (statuses_of(config), notes(config)) == ([], [])
 
 
 def test_a_run_folder_as_monitored_directory_is_a_problem(tmp_path: Path, watched: Path) -> None:
@@ -500,7 +500,7 @@ def test_check_says_what_a_scan_would_say(config: Config, watched: Path) -> None
     found = [(finding.ok, finding.what) for finding in check_directories(config)]
 
     assert found == [(True, "directory"), (False, "run")]
-    assert [state for _, state, _ in judged(config)] == ["unreadable"]
+    assert [state for _, state, _ in statuses_of(config)] == ["unreadable"]
 
 
 def test_an_unreadable_log_of_a_run_that_is_gone_is_a_problem(config: Config, watched: Path) -> None:

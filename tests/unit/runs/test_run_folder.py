@@ -158,12 +158,12 @@ def test_completion(
         (run.path / marker).touch()
     if parameters is not None:
         (run.path / "RunParameters.xml").write_text(parameters)
-    judged = check_completion(run, lambda: NOW - quiet, now=NOW)
-    assert judged.is_complete == complete, judged.reason
-    assert reason in judged.reason
+    found = check_completion(run, lambda: NOW - quiet, now=NOW)
+    assert found.is_complete == complete, found.reason
+    assert reason in found.reason
 
 
-def judge_rta_only(run: Run) -> Completion:
+def check_rta_only(run: Run) -> Completion:
     (run.path / "RTAComplete.txt").touch()
     return check_completion(run, lambda: NOW, now=NOW)
 
@@ -171,31 +171,31 @@ def judge_rta_only(run: Run) -> Completion:
 def test_an_unknown_instrument_is_one_printable_line(tmp_path: Path) -> None:
     """The reason goes to terminals, logs and messages."""
     run = make_run(tmp_path / "run", f"&#155;31m&#8238;\nX{'y' * 1000}")
-    judged = check_completion(run, lambda: NOW, HOUR, NOW)
-    assert judged.reason == rf"waits for RTAComplete (instrument \x9b31m\u202e\nX{'y' * 93})"
+    found = check_completion(run, lambda: NOW, HOUR, NOW)
+    assert found.reason == rf"waits for RTAComplete (instrument \x9b31m\u202e\nX{'y' * 93})"
 
 
 def test_version_is_found_in_lower_case_run_parameters(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "M00146", runParameters_xml=MISEQ_2)
-    assert judge_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt exists")
+    assert check_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt exists")
 
 
 def test_version_is_found_in_the_other_run_parameters_if_one_is_broken(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "M00146", RunParameters_xml="<", runParameters_xml=MISEQ_2)
-    assert judge_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt exists")
+    assert check_rta_only(run) == Completion(is_complete=True, reason="RTAComplete.txt exists")
 
 
 def test_absurd_version_is_not_a_version(tmp_path: Path) -> None:
     absurd = f"<R><MCSVersion>{'9' * 5000}</MCSVersion></R>"
     run = make_run(tmp_path / "run", "M00146", RunParameters_xml=absurd)
-    assert "must stay unchanged" in judge_rta_only(run).reason
+    assert "must stay unchanged" in check_rta_only(run).reason
 
 
 @pytest.mark.timeout(5)
 def test_run_parameters_that_are_a_pipe_do_not_hang(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "M00146")
     os.mkfifo(run.path / "RunParameters.xml")
-    assert "must stay unchanged" in judge_rta_only(run).reason
+    assert "must stay unchanged" in check_rta_only(run).reason
 
 
 def test_markers_count_at_the_root_only(tmp_path: Path) -> None:

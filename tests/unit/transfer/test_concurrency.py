@@ -17,14 +17,14 @@ class Machine:
         ours = min(1.0, self.share * self.running)
         return Load(ours, min(1.0, ours + self.others))
 
-    def crowd(self, base: int, most: int) -> ConcurrencyController:
+    def controller(self, base: int, most: int) -> ConcurrencyController:
         return ConcurrencyController(base, most, self.load, lambda: self.now)
 
-    def settle(self, crowd: ConcurrencyController, waiting: bool = True) -> int:
+    def settle(self, controller: ConcurrencyController, waiting: bool = True) -> int:
         """As many as it comes to in a long time, always with as many at work as it allows."""
         for _ in range(100):
             self.now += 0.5
-            self.running = crowd.update(self.running, has_work=waiting)
+            self.running = controller.update(self.running, has_work=waiting)
         return self.running
 
 
@@ -42,40 +42,40 @@ class Machine:
 )
 def test_it_grows_until_the_cpu_is_busy(share: float, others: float, base: int, most: int, size: int) -> None:
     machine = Machine(share, others)
-    assert machine.settle(machine.crowd(base, most)) == size
+    assert machine.settle(machine.controller(base, most)) == size
 
 
 def test_it_does_not_grow_without_work_that_waits() -> None:
     machine = Machine(0.1)
-    assert machine.settle(machine.crowd(2, 8), waiting=False) == 2
+    assert machine.settle(machine.controller(2, 8), waiting=False) == 2
 
 
 def test_it_does_not_grow_before_as_many_run_as_may() -> None:
     machine = Machine(0.1)
-    crowd = machine.crowd(4, 8)
+    controller = machine.controller(4, 8)
     machine.now = 10
-    assert crowd.update(3, has_work=True) == 4
+    assert controller.update(3, has_work=True) == 4
 
 
 def test_a_new_process_has_time_to_show_its_load() -> None:
     machine = Machine(0.1)
-    crowd = machine.crowd(2, 8)
+    controller = machine.controller(2, 8)
     sizes = []
     for _ in range(9):
         machine.now += 1
-        sizes.append(crowd.update(crowd.size, has_work=True))
+        sizes.append(controller.update(controller.size, has_work=True))
     assert sizes == [2, 4, 4, 8, 8, 8, 8, 8, 8]
 
 
 def test_idle_time_before_the_first_process_adds_no_processes() -> None:
     machine = Machine(0.5)
     loads = [Load(0.1, 0.1), Load(1, 1)]
-    crowd = ConcurrencyController(2, 8, lambda: loads.pop(0), lambda: machine.now)
+    controller = ConcurrencyController(2, 8, lambda: loads.pop(0), lambda: machine.now)
     machine.now = 60
-    crowd.reset()
-    assert crowd.update(0, has_work=True) == 2
+    controller.reset()
+    assert controller.update(0, has_work=True) == 2
     machine.now += 2
-    assert crowd.update(2, has_work=True) == 2
+    assert controller.update(2, has_work=True) == 2
 
 
 # Stepping back
