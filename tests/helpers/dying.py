@@ -45,7 +45,7 @@ class Disk:
         """While inside, we are a process that will die so, if it takes as many steps; raises Died."""
         steps = _Steps(death, self._synced)
         with contextlib.ExitStack() as patches:
-            patches.enter_context(mock.patch.object(os, "getpid", return_value=self._pid))
+            patches.enter_context(mock.patch.object(os, "getpid", lambda: self._pid))
             for owner, names in _STEPS.items():
                 for name in names:
                     patches.enter_context(mock.patch.object(owner, name, steps.of(name, getattr(owner, name))))
