@@ -1,4 +1,4 @@
-"""Define the pauses of the program as data, so that tests can shorten them with an environment variable."""
+"""Define the pauses and limits of the program as data, so that tests can shorten them by an environment variable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VARIABLE = "S3SYNC_RETRY_DELAYS"  # a JSON object with some fields of `Delays`, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
-    """All pauses, in seconds."""
+    """All of them, in seconds."""
 
     upload_retries: tuple[float, ...] = (1.0, 4.0)  # before the second and the third attempt at a file
     connection_retries: tuple[float, ...] = (1.0, 4.0)  # before another attempt to reach S3
@@ -25,6 +25,9 @@ class Delays:
     scan_looks: float = 30.0  # between two searches for new runs while a scan uploads others
     scan_repeats: float = 600.0  # before such a scan retries a run
     thaw_polls: float = 900.0  # between two checks of objects that are being thawed
+    pattern_searches: float = (
+        5.0  # of CPU time, before searches with a pattern of the user are ended: most take microseconds
+    )
 
 
 def parse_delays(text: str) -> Delays:

@@ -13,10 +13,10 @@ import warnings
 from functools import cached_property
 from typing import Any
 
+from s3sync.delays import DELAYS
 from s3sync.errors import RunError
 from s3sync.text import human_seconds, printable
 
-SEARCH_SECONDS = 5.0  # of CPU time; most searches take microseconds
 _MAX_CHARS = 60  # shown of a pattern or text in a message
 _QUANTIFIER = re.compile(r"[*+?{]")
 # Where `regex` has more: `{` begins a fuzzy match, `[` in a set a nested one. The rest are names of characters.
@@ -54,7 +54,7 @@ class Pattern:
     def __repr__(self) -> str:
         return f"Pattern({self.pattern!r})"
 
-    def search(self, text: str, seconds: float = SEARCH_SECONDS) -> bool:
+    def search(self, text: str, seconds: float = DELAYS.pattern_searches) -> bool:
         """Return whether the pattern is found in the text. Raises SlowPatternError after `seconds` of CPU time."""
         if not self._is_limited or not text:
             return self._exact.search(text) is not None
@@ -63,7 +63,7 @@ class Pattern:
             return self._limited.search(subject, timeout=seconds) is not None
         except (TimeoutError, MemoryError):
             raise SlowPatternError(
-                f"'{_shorten(self.pattern)}' takes longer than {human_seconds(SEARCH_SECONDS)} to search in"
+                f"'{_shorten(self.pattern)}' takes longer than {human_seconds(seconds)} to search in"
                 f" {_shorten(text)} (simplify it)",
                 id="config.slow-pattern",
             ) from None

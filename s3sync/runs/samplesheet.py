@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from s3sync import files
+from s3sync.delays import DELAYS
 from s3sync.errors import RunError
 from s3sync.patterns import Pattern, SlowPatternError
 from s3sync.runs.local_files import is_inside
@@ -20,7 +21,6 @@ from s3sync.text import human_bytes, human_seconds, pluralize, printable, summar
 
 __all__ = ["SampleCheck", "check_samples", "find_sheets", "is_sheet_name"]
 
-MATCH_SECONDS = 5.0  # of CPU time, for all samples of a sheet
 MAX_SHEET_BYTES = 16 * 1024 * 1024  # real ones have up to 100 kB
 
 _SHEET_NAME = re.compile(r"sample[-_ ]?sheet.*\.csv\Z", re.IGNORECASE | re.DOTALL)
@@ -43,7 +43,7 @@ class SampleCheck:
     timed_out: bool = False  # the pattern took too long, and would with other sheets
 
 
-def check_samples(run_path: Path, pattern: Pattern | None, seconds: float = MATCH_SECONDS) -> SampleCheck:
+def check_samples(run_path: Path, pattern: Pattern | None, seconds: float = DELAYS.pattern_searches) -> SampleCheck:
     """Return whether the pattern is found in the Sample_ID or Sample_Name of every sample of the run. Never raises.
 
     Without a pattern no sheet is needed. All searches together may take `seconds` of CPU time.

@@ -523,6 +523,7 @@ def test_a_pathological_regex_holds_a_scan_up_once_and_no_other_run(site: Site, 
     site.write(
         [site.entry(sample_regex="(a|aa)+$"), site.entry(sample_regex="^S", monitored_directories=[str(others)])]
     )
+    site.set_delays(pattern_searches=0.3)
 
     result = site.scan()
 

@@ -44,8 +44,12 @@ class Disk:
     def process(self, death: Death | None) -> Iterator[None]:
         """While inside, we are a process that will die so, if it takes as many steps; raises Died."""
         steps = _Steps(death, self._synced)
+
+        def getpid() -> int:  # a thousand mocks take seconds to make
+            return self._pid
+
         with contextlib.ExitStack() as patches:
-            patches.enter_context(mock.patch.object(os, "getpid", lambda: self._pid))
+            patches.enter_context(mock.patch.object(os, "getpid", getpid))
             for owner, names in _STEPS.items():
                 for name in names:
                     patches.enter_context(mock.patch.object(owner, name, steps.of(name, getattr(owner, name))))

@@ -75,7 +75,7 @@ def test_a_search_without_end_is_ended_in_any_thread(source: str, text: str) -> 
     thread.join()
     assert time.process_time() - start < 60, "it ends: without the limit it would take years"
     assert [error.id for error in caught] == ["config.slow-pattern"] * 2
-    assert str(caught[0]).startswith(f"'{source}' takes longer than 5.0 s to search in ")
+    assert str(caught[0]).startswith(f"'{source}' takes longer than 0.1 s to search in ")
 
 
 def test_equal_patterns_are_equal() -> None:
