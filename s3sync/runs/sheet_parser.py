@@ -24,7 +24,7 @@ MAX_REMARKS = 50  # lines between [Data] and the headers
 _SECTION = re.compile(r'[\s"]*\[([^\]",;\t]*)[\]",;\s]*')
 _FILLER = re.compile(r'[\s,;"]*')
 _SEPARATORS = (",", ";", "\t")
-_ALWAYS_SAMPLES = ("data", "bclconvert_data")  # sections of which no sample may be overlooked
+_ALWAYS_SAMPLES = ("data", "bclconvert_data")  # sections whose samples must never be overlooked
 _NO_TABLE = "no section [Data] or [..._Data] with a column Sample_ID"
 
 
@@ -45,7 +45,7 @@ class Sample(NamedTuple):
 
 class _Line(NamedTuple):
     section: int  # number of the line with the section's [Name]; 0 without one
-    title: str  # of the section, in small letters
+    title: str  # the title of the section, in lower case
     number: int
     text: str
 

@@ -86,7 +86,7 @@ class RunState:
     completion_object: str = ""  # the ETag of the completion object; empty: it is not there, or not requested
     on_complete: str = ""  # the state of the user's command: hook.PENDING, hook.DONE, or why it failed
     attempts: int = 0  # calls since the last one that completed the run or made progress
-    manifest_checked_files: int = 0  # of an analysis: those checked against its Manifest.tsv; 0: it has none
+    manifest_checked_files: int = 0  # files of an analysis that are checked against its Manifest.tsv; 0: it has none
     instrument_done: str = ""  # when the instrument finished the run
     sent_files: int = 0  # by all calls that this upload took, and
     sent_bytes: int = 0  # their size, and

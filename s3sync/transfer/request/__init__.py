@@ -1,4 +1,4 @@
-"""Say what an upload is to do, by which options, and what came of it."""
+"""Define the request of an upload, its options, and its result."""
 
 from s3sync.transfer.request import as_options, bandwidth, hook, storage_classes
 from s3sync.transfer.request.upload_request import (

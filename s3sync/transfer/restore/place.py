@@ -254,8 +254,8 @@ class OpenFolders:
 
 
 def find_blocked(target: Path, paths: Iterable[str]) -> dict[str, str]:
-    """Return the files that cannot be in the run folder, whatever is overwritten, each with what is in its way."""
-    folders: dict[str, str] = {"": ""}  # why no file can be in it
+    """Return the files that cannot be placed in the run folder, even by overwriting, each with the obstacle."""
+    folders: dict[str, str] = {"": ""}  # the reason why no file can be in a folder
 
     def why_blocked(folder: str) -> str:
         if folder not in folders:
@@ -277,7 +277,7 @@ def _no_folder(folder: str) -> str:
 
 
 def _is(path: Path, *, other_than: Callable[[int], bool]) -> bool:
-    """Return whether something is there, and is other than that."""
+    """Return whether something exists there that is not of this kind."""
     try:
         return not other_than(os.lstat(path).st_mode)
     except OSError:

@@ -32,7 +32,7 @@ class RestorePlan:
     def blocking(self) -> Mapping[str, str]:
         """Return what is unusable and keeps the run from appearing.
 
-        A key that no file can have, and that the records do not name, is not of the run: somebody put it there later.
+        A key that no file can have, and that no record lists, does not belong to the run: it was added later.
         """
         recorded = self.record.entries
         return {path: why for path, why in self.unusable.items() if not recorded or path in recorded}

@@ -39,7 +39,9 @@ class Verification:
     manifest_error: str = ""  # why it was not written
     seconds: float = 0.0
     remote: Mapping[str, objects.RemoteObject] | None = None  # all objects, by path; None as for `only_in_s3`
-    identities: dict[str, local_files.FileIdentity] | None = None  # of files when they were read, if requested
+    identities: dict[str, local_files.FileIdentity] | None = (
+        None  # the identities of files when they were read, if requested
+    )
     tiers: Counter[thaw.ThawState] = field(default_factory=Counter)  # states of a sample of INTELLIGENT_TIERING objects
     other_uploads: list[summary.LoggedRun] = field(default_factory=list)  # uploads of this run to other destinations
 
