@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
 
 
 def program_argv(*, absolute: bool = False) -> list[str]:
@@ -31,7 +30,7 @@ def command_line(*argv: str) -> str:
     return shlex.join([*program_argv(), *argv])
 
 
-def command_line_as(user: str, argv: Sequence[str] | None = None) -> str:
+def command_line_as(user: str) -> str:
     """Return the shell command that runs the present command again as another user."""
     as_user = [] if user == "root" else ["-u", f"#{user}" if user.isdigit() else user]
-    return shlex.join(["sudo", *as_user, *program_argv(absolute=True), *(sys.argv[1:] if argv is None else argv)])
+    return shlex.join(["sudo", *as_user, *program_argv(absolute=True), *sys.argv[1:]])

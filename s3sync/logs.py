@@ -121,8 +121,8 @@ def main_log() -> logging.FileHandler | None:
     return next((handler for handler in logging.getLogger().handlers if isinstance(handler, _MainLog)), None)
 
 
-def rotate(log_dir: Path, today: str = "") -> None:
-    """Start a new main log if the present one was started before `today` (YYYY-MM-DD); keep five old ones.
+def rotate(log_dir: Path) -> None:
+    """Start a new main log if the present one was started before today; keep five old ones.
 
     Call this only in the scan that holds the monitor's lock. If another process rotated the log, a long scan would
     continue to write under the name of a past day. If the log cannot be renamed, it stays in use.
@@ -130,7 +130,7 @@ def rotate(log_dir: Path, today: str = "") -> None:
     path = log_dir / MAIN_LOG
     with contextlib.suppress(OSError):
         began = _first_day(path)
-        if began >= (today or f"{datetime.now():%Y-%m-%d}"):  # noqa: DTZ005 - local, as in the log's lines
+        if began >= f"{datetime.now():%Y-%m-%d}":  # noqa: DTZ005 - local, as in the log's lines
             return
         old_names = [name for name in sorted(os.listdir(log_dir)) if _ROTATED.fullmatch(name)]
         again = sum(name.startswith(f"{MAIN_LOG}.{began}") for name in old_names)  # if the clock was set back

@@ -76,12 +76,12 @@ class CleanupPlan:
         return [candidate for candidate in self.candidates if not candidate.keep]
 
 
-def plan_cleanup(config: Config, names: Iterable[str], older_than: float, now: float | None = None) -> CleanupPlan:
+def plan_cleanup(config: Config, names: Iterable[str], older_than: float) -> CleanupPlan:
     """Return all run folders, or those with these names, oldest first.
 
-    Runs that were completed less than `older_than` seconds ago are kept. `now` is in seconds since the epoch.
+    Runs that were completed less than `older_than` seconds ago are kept.
     """
-    now = time.time() if now is None else now
+    now = time.time()
     found = discovery.discover(config)
     wanted = set(discovery.resolve_names(names, found.candidates))
     by_folder: dict[object, list[discovery.Candidate]] = {}  # the candidates of all entries that watch a folder

@@ -31,13 +31,12 @@ def find(runs: Sequence[RunStatus], config: Config) -> list[Problem]:
     return [*late_runs(runs, config), *full_disks(config)]
 
 
-def late_runs(runs: Sequence[RunStatus], config: Config, now: float | None = None) -> list[Problem]:
+def late_runs(runs: Sequence[RunStatus], config: Config) -> list[Problem]:
     """Return alerts for the runs that their instrument finished more than `alert_after_hours` ago but are not in S3.
 
-    A run that will not be uploaded to a destination is no alert if another destination has it, or will have it. `now`
-    is in seconds since the epoch.
+    A run that will not be uploaded to a destination is no alert if another destination has it, or will have it.
     """
-    now = time.time() if now is None else now
+    now = time.time()
     paths_elsewhere = {run.run.path for run in runs if run.state not in states.SKIPPED_STATES}
     late = []
     for run in runs:

@@ -134,17 +134,17 @@ class Notifier:
                     _mark_sent(sent, message, now)
 
 
-def send_trial(config: Config, timeout: float = TIMEOUT) -> list[TrialResult]:
-    """Send a test message through each channel of a config, and return the results. `timeout` is in seconds.
+def send_trial(config: Config) -> list[TrialResult]:
+    """Send a test message through each channel of a config, and return the results.
 
     The ping URL gets a ping of success, the only kind that neither announces a start nor raises an alarm.
     """
     channels, message = Channels.of(config), messages.trial()
     by_url = {recipient.url: recipient for recipient in recipients_of(channels)}  # one message for both Slack roles
-    results = [TrialResult(each.name, each.send(message, time.time(), timeout)) for each in by_url.values()]
+    results = [TrialResult(each.name, each.send(message, time.time(), TIMEOUT)) for each in by_url.values()]
     if channels.ping:
         text = "test message of `s3sync check --notify`"
-        results.append(TrialResult(_PING_URL, transport.post(_ping_address(channels.ping, ""), text, _TEXT, timeout)))
+        results.append(TrialResult(_PING_URL, transport.post(_ping_address(channels.ping, ""), text, _TEXT, TIMEOUT)))
     return results
 
 

@@ -39,33 +39,31 @@ class Obstacle(NamedTuple):
     is_missing: bool = False  # the log directory does not exist, and this user cannot create it in `path`
 
 
-def for_upload(environ: Mapping[str, str], default: Path | None = None) -> LogDir:
+def for_upload(environ: Mapping[str, str]) -> LogDir:
     """Return the default, or a folder of this user if that cannot be written. Raises StateError if neither can."""
-    default = default or DEFAULT
-    obstacle = _obstacle(default, _WRITE, inner=False)
+    obstacle = _obstacle(DEFAULT, _WRITE, inner=False)
     if obstacle is None:
-        return LogDir(default, "")
+        return LogDir(DEFAULT, "")
     verb = "make" if obstacle.is_missing else "write"
-    why = f"this user cannot {verb} {printable(str(default))}"
+    why = f"this user cannot {verb} {printable(str(DEFAULT))}"
     own = own_folder(environ)
     if own is None:
-        advice = f"give a folder with --log-dir, or set this one up once: `{_setup_command(default)}`"
+        advice = f"give a folder with --log-dir, or set this one up once: `{_setup_command(DEFAULT)}`"
         raise StateError(
             f"no folder to keep the state logs in: {why}, nor in its home ({advice})", id="state.no-log-dir"
         )
-    others = f"; uploads by {_owner(default)} do not see uploads by this user, nor wait for them"
+    others = f"; uploads by {_owner(DEFAULT)} do not see uploads by this user, nor wait for them"
     where = f"{why}, so the state logs are in {printable(str(own))}"
     return LogDir(own, where + ("" if obstacle.is_missing else others))
 
 
-def for_reading(environ: Mapping[str, str], default: Path | None = None) -> LogDir:
+def for_reading(environ: Mapping[str, str]) -> LogDir:
     """Return the default, or the folder of this user that `upload` uses if the default does not exist."""
-    default = default or DEFAULT
-    obstacle = _obstacle(default, _WRITE, inner=False)
+    obstacle = _obstacle(DEFAULT, _WRITE, inner=False)
     own = own_folder(environ) if obstacle and obstacle.is_missing else None
     if own is None:
-        return LogDir(default, "")
-    return LogDir(own, f"there is no {printable(str(default))}: this user's state logs are in {printable(str(own))}")
+        return LogDir(DEFAULT, "")
+    return LogDir(own, f"there is no {printable(str(DEFAULT))}: this user's state logs are in {printable(str(own))}")
 
 
 def own_folder(environ: Mapping[str, str]) -> Path | None:

@@ -63,11 +63,11 @@ class BatchCount:
         self._accepted[file.path] = now
         self.size += now - before
 
-    def files_done(self, *, is_over: bool = False) -> int:
-        """Return how many files were sent; `is_over` once the process has ended."""
+    def files_done(self) -> int:
+        """Return how many files were sent."""
         if self.has_receipts:
             return len(self.stored)
-        return len(self.batch.files) if is_over else min(self.lines, len(self.batch.files))
+        return min(self.lines, len(self.batch.files))
 
     def bytes_done(self, reads: float) -> int:
         """Return how many bytes were sent, if the CLI reads each of them `reads` times. The number never shrinks."""
