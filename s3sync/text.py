@@ -85,7 +85,7 @@ def indented_list(items: Sequence[str], hint: str = "") -> list[str]:
     return [*(f"    {item}" for item in items[:_MAX_LINES]), *([f"    and {more:,} more{hint}"] if more > 0 else [])]
 
 
-def list_by_reason(reasons: Mapping[str, str], hint: str = "") -> list[str]:
+def list_by_reason(reasons: Mapping[str, str], hint: str) -> list[str]:
     """Return indented lines of failed files (keys) with their reasons (values); a frequent reason shows few files."""
     groups: dict[str, list[str]] = {}
     for path, reason in reasons.items():

@@ -111,7 +111,7 @@ class AwsCli:
         config = Path(self._launcher.environ.get("AWS_CONFIG_FILE", os.devnull))
         return bool(self._launcher.endpoint_options) or "endpoint_url" in config.read_text("utf-8", "surrogateescape")
 
-    def report_plugin_problem(self, reason: str = "") -> str:
+    def report_plugin_problem(self, reason: str) -> str:
         """Return, only once, why the CLI itself sends small files: the plugin's reason, or why it is not loaded."""
         return self._plugin.report_once(reason) if self._plugin else ""
 
@@ -125,7 +125,7 @@ class AwsCli:
         checksums = aws_argv.checksum_options(self.version_text, few=self._wants_few_checksums)
         return aws_argv.s3_cp_argv(folder, url, storage, checksums)
 
-    def download_argv(self, url: str, target: str, includes: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    def download_argv(self, url: str, target: str, includes: tuple[str, ...] | None) -> tuple[str, ...]:
         """Return the options that download a folder of keys, or, without `includes`, one object."""
         if includes is None:
             return aws_argv.download_object_argv(url, target)

@@ -10,7 +10,7 @@ VARIABLE = "S3SYNC_CONFIG"  # the environment variable that names the config fil
 FOR_ALL_USERS = Path("/etc/s3sync.yaml")
 
 
-def search_paths(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+def search_paths(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the paths where the config is looked for without `--config`, in order.
 
     If S3SYNC_CONFIG is set, its path is the only one.
@@ -22,7 +22,7 @@ def search_paths(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     return Path(folder, "s3sync.yaml"), FOR_ALL_USERS
 
 
-def default_path(environ: Mapping[str, str] = os.environ) -> Path | None:
+def default_path(environ: Mapping[str, str]) -> Path | None:
     """Return the config file to use without `--config`; None if there is none.
 
     The path in S3SYNC_CONFIG is returned even if nothing is there, so that `load_config` reports that.
