@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+_PATH_OF_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY  # its path may change meanwhile; not on macOS
 _MAX_JSON_BYTES = 256 * 1024 * 1024  # this program writes no larger file
 _TRIAL = b"s3sync" * 100  # more than a lease has; an empty file also fits on a full disk
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)  # as on NFS
@@ -65,14 +66,11 @@ def read_limited(path: str | Path, limit: int) -> bytes:
 
     Follows links, and never blocks on a pipe. Raises OSError, also for anything but a regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         with open(descriptor, "rb", closefd=False) as stream:
             return stream.read(limit + 1)
-    finally:
-        os.close(descriptor)
 
 
 def read_json(path: Path) -> Any:
@@ -88,6 +86,16 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     atomic_write(path, json.dumps(value, indent=indent).encode("ascii") + b"\n")
 
 
+@contextlib.contextmanager
+def opened(path: str | Path, flags: int, dir_fd: int | None = None) -> Iterator[int]:
+    """Keep a file or folder open during the `with`, and yield its descriptor. Raises OSError."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def open_private(path: Path, flags: int) -> int:
     """Open a file with these flags; if it is missing, create it for this user alone.
 
@@ -96,7 +104,7 @@ def open_private(path: Path, flags: int) -> int:
     flags |= os.O_CREAT | os.O_CLOEXEC
     if os.geteuid() != 0:
         return os.open(path, flags, 0o600)
-    with _opened_folder(path.parent) as folder:
+    with opened(path.parent, _PATH_OF_FOLDER) as folder:
         descriptor = os.open(path.name, flags, 0o600, dir_fd=folder)
         _inherit_owner(descriptor, path.name, folder)
         return descriptor
@@ -183,11 +191,8 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk; before that, a power cut may lose a new file. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def flush_disks() -> None:
@@ -200,28 +205,15 @@ def _make_folder(folder: Path) -> None:
     if os.geteuid() != 0:
         folder.mkdir(mode=0o700, exist_ok=True)
         return
-    with _opened_folder(folder.parent) as above:
+    with opened(folder.parent, _PATH_OF_FOLDER) as above:
         try:
             os.mkdir(folder.name, 0o700, dir_fd=above)
         except FileExistsError:
             if not folder.is_dir():
                 raise
             return
-        made = os.open(folder.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-        try:
+        with opened(folder.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above) as made:
             _inherit_owner(made, folder.name, above)
-        finally:
-            os.close(made)
-
-
-@contextlib.contextmanager
-def _opened_folder(folder: Path) -> Iterator[int]:
-    """Keep a folder open, so that it does not matter if its path changes. Raises OSError."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _inherit_owner(descriptor: int, name: str, folder: int) -> None:

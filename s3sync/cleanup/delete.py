@@ -16,12 +16,13 @@ from itertools import groupby
 from pathlib import Path
 
 from s3sync.errors import RunError
+from s3sync.files import opened
 from s3sync.runs import LocalFile, local_files, run_folder
 from s3sync.text import printable
 from s3sync.transfer import batches
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC  # not on macOS
+_PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW  # not on macOS
 
 _CHANGED = "changed since it was verified"
 _GONE = "gone before it could be deleted"
@@ -183,7 +184,7 @@ class _OpenRunFolder:
         if status.st_nlink == 1:
             os.unlink(name, dir_fd=descriptor)
             return ""
-        with _open_path(name, descriptor) as same:  # it has another hard link, and its ctime changes now
+        with opened(name, _PATH_ONLY, dir_fd=descriptor) as same:  # it has another hard link, and its ctime changes now
             if local_files.FileIdentity.of(os.fstat(same)) != local_files.FileIdentity.of(status):
                 return _CHANGED
             os.unlink(name, dir_fd=descriptor)
@@ -239,15 +240,6 @@ class _OpenRunFolder:
             yield descriptor
         finally:
             os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _open_path(name: str, descriptor: int) -> Iterator[int]:
-    same = os.open(name, _PATH_ONLY, dir_fd=descriptor)
-    try:
-        yield same
-    finally:
-        os.close(same)
 
 
 def identity_of(folder: Path) -> tuple[int, int]:

@@ -60,11 +60,8 @@ class LeaseFiles:
         """Return the content of a file, or its inode and mtime if this user cannot read it. Raises OSError."""
         path = self.path(number)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
+            with files.opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
                 return os.read(descriptor, _MAX_BYTES)
-            finally:
-                os.close(descriptor)
         except OSError as error:
             if error.errno not in _UNREADABLE:
                 raise
@@ -243,10 +240,6 @@ def _first_word(path: Path) -> str:
 
 def _has_two_names(path: Path) -> bool:
     """Return whether a file has two names. Opens it, so that the file server answers and not a cache."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            return os.fstat(descriptor).st_nlink == 2
-        finally:
-            os.close(descriptor)
+    with contextlib.suppress(OSError), files.opened(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
+        return os.fstat(descriptor).st_nlink == 2
     return False

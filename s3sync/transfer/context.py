@@ -15,6 +15,7 @@ from pathlib import Path
 from s3sync.aws import client, objects
 from s3sync.aws.client import RemoteFolder
 from s3sync.errors import explained
+from s3sync.files import opened
 from s3sync.own_files import TEMP_FOLDER
 from s3sync.runs import Run, analysis_manifest, off_limits
 from s3sync.signals import StopRequest
@@ -152,10 +153,7 @@ def _make_parent(parent: Path) -> None:
 def _remove_abandoned(parent: Path) -> None:
     """Remove the folders that no process has locked: their uploads were killed."""
     for folder in parent.iterdir():
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                if lock.try_lock(descriptor):
-                    shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        with contextlib.suppress(OSError), opened(folder, flags) as descriptor:
+            if lock.try_lock(descriptor):
+                shutil.rmtree(folder, ignore_errors=True)
