@@ -255,6 +255,8 @@ class OpenFolders:
 
 def find_blocked(target: Path, paths: Iterable[str]) -> dict[str, str]:
     """Return the files that cannot be placed in the run folder, even by overwriting, each with the obstacle."""
+    if not os.path.lexists(target):
+        return {}
     folders: dict[str, str] = {"": ""}  # the reason why no file can be in a folder
 
     def why_blocked(folder: str) -> str:
