@@ -41,12 +41,12 @@ RECORDER = """
 import json
 def look(top):
     for folder, _, names in os.walk(top):
-        yield folder, os.stat(folder).st_mode & 0o7777, ""
-        for path in (os.path.join(folder, name) for name in names):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
             try:
                 if not os.path.islink(path):
-                    yield path, os.stat(path).st_mode & 0o7777, open(path, errors="replace").read()
-            except FileNotFoundError:
+                    content = "" if path == folder else open(path, errors="replace").read()
+                    yield path, os.stat(path).st_mode & 0o7777, content
+            except FileNotFoundError:  # others are at work here
                 pass
 with open(f"/proc/{os.getppid()}/cmdline") as parent:
     call = {"argv": argv, "parent": parent.read(), "env": dict(os.environ), "around": [*look(LOG_DIR), *look(TMP)]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -51,8 +52,12 @@ def wait_until_completed(lab: Lab, *runs: Path) -> None:
 
 
 def completed_runs(lab: Lab) -> set[str]:
-    logs = [json.loads(path.read_text()) for path in (lab.log_dir / "uploads").glob("*.upload.log.json")]
-    return {log["run_id"] for log in logs if log["completed"]}
+    completed = set()
+    for path in (lab.log_dir / "uploads").glob("*.upload.log.json"):
+        with contextlib.suppress(FileNotFoundError):  # it may get another name at this moment
+            log = json.loads(path.read_text())
+            completed |= {log["run_id"]} if log["completed"] else set()
+    return completed
 
 
 def is_of(run: Path) -> Any:

@@ -232,6 +232,15 @@ def pause_family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return paused
 
 
+def modes_below(folder: Path) -> dict[Path, int]:
+    """The mode of everything below a folder; what a program that is at work there removes meanwhile is left out."""
+    modes = {}
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            modes[path] = path.stat().st_mode
+    return modes
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, with its bytes, by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
