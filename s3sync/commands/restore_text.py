@@ -53,10 +53,8 @@ def _frozen_lines(result: restore.request.RestoreResult) -> list[str]:
     lines = []
     if others := len(result.frozen) - result.requested:
         size = f", {human_bytes(result.frozen_size)}," if not result.requested else ""
-        lines.append(
-            f"  {pluralize(others, 'object')}{size} must be thawed first, which costs money (add --tier Bulk, Standard"
-            " or Expedited)"
-        )
+        advice = f"add --tier {' or '.join(result.tiers)}" if result.tiers else "add --tier"
+        lines.append(f"  {pluralize(others, 'object')}{size} must be thawed first, which costs money ({advice})")
     if result.requested:
         count = pluralize(result.requested, "object")
         lines.append(

@@ -109,14 +109,29 @@ def test_denied(lab: Lab, server: S3Server, tiny_run: Path) -> None:
 
 
 def test_what_s3_never_accepted_is_not_waited_for(lab: Lab, server: S3Server, tiny_run: Path) -> None:
-    """Such as `Expedited` for DEEP_ARCHIVE: there is nothing that could have expired."""
+    """There is nothing that could have expired."""
     frozen = archived(lab, tiny_run, "DEEP_ARCHIVE")
     refusal = Fault("status", method="POST", operation="RestoreObject", status=400, code="InvalidArgument", count=None)
     server.add_fault(refusal)
-    result = restore(lab, frozen, "--tier", "Expedited")
+    result = restore(lab, frozen, "--tier", "Bulk")
     assert (result.code, len(result.json["failed"]), result.json["thawing_files"]) == (1, 4, 0), result.out
     assert thaw_logs(lab) == []
     assert lab.run("status", "--config", lab.config_for(frozen), "--json").json["restores"] == []
+
+
+def test_a_tier_that_a_class_does_not_have_is_neither_requested_nor_advised(
+    lab: Lab, server: S3Server, tiny_run: Path
+) -> None:
+    frozen = archived(lab, tiny_run, "DEEP_ARCHIVE")
+    said = lab.run("restore", str(frozen), "--bucket", BUCKET, "--log_dir", str(lab.log_dir)).out
+    assert "(add --tier Bulk or Standard)" in said
+    result = restore(lab, frozen, "--tier", "Expedited")
+    assert (result.code, result.json["thawing_files"]) == (1, 0), result.out
+    assert set(result.json["failed"].values()) == {
+        "DEEP_ARCHIVE cannot be thawed with Expedited (use Bulk or Standard)"
+    }
+    assert server.counters["RestoreObject"] == 0
+    assert thaw_logs(lab) == []
 
 
 def test_the_archive_tiers_of_intelligent_tiering(lab: Lab, server: S3Server, tiny_run: Path) -> None:

@@ -588,6 +588,8 @@ class _Store:
             raise _S3Error(400, "InvalidArgument", "INTELLIGENT_TIERING objects are not subject to restore expiry.")
         if not wants_days and storage_class != "INTELLIGENT_TIERING":
             raise _S3Error(400, "MalformedXML", "The XML you provided was not well-formed")
+        if storage_class == "DEEP_ARCHIVE" and b"Expedited" in (call.payload.body() or b""):
+            raise _S3Error(400, "InvalidArgument", "Retrieval option is not supported by this storage class")
         state = stored.headers.get(_RESTORE, "")
         if "true" in state:
             raise _S3Error(409, "RestoreAlreadyInProgress", "Object restore is already in progress")

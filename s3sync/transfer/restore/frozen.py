@@ -145,10 +145,12 @@ class Archive:
     def _request_all(
         self, log: ThawLog, paths: list[str], tier: thaw.Tier, classes: set[str]
     ) -> tuple[ThawLog, dict[str, str]]:
+        failed = {path: why for path in paths if (why := self._why_never(path, tier))}
+        paths = [path for path in paths if path not in failed]
         if len(paths) >= _ANNOUNCED:
             self._display.print(f"requesting that {pluralize(len(paths), 'object')} are thawed, one process for each")
         log = replace(log, tier=tier, days=self._request.days, requested_at="", ready_at=_ready_at(classes, tier))
-        failed, accepted = {}, []
+        accepted = []
         try:
             for path, why in self._thawing.request(paths, tier, self._days):
                 if why:
@@ -162,6 +164,14 @@ class Archive:
             if accepted:
                 self._store.save(log)
         return log, failed
+
+    def _why_never(self, path: str, tier: thaw.Tier) -> str:
+        """Return why S3 would refuse to thaw an object in this way; empty if it may not refuse."""
+        storage_class = self._plan.remote[path].storage_class
+        able = thaw.hours_by_tier([storage_class])  # none of a class that only this server has
+        if not able or tier in able:
+            return ""
+        return f"{storage_class} cannot be thawed with {tier} (use {' or '.join(able)})"
 
     def _days(self, path: str) -> int | None:
         return None if self._plan.remote[path].storage_class == thaw.TIERED else self._request.days

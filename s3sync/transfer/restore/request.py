@@ -122,6 +122,7 @@ class RestoreResult:
     without_time: int = 0  # restored files whose modification time no record has
     frozen: frozenset[str] = frozenset()  # in an archive, so not on disk yet
     frozen_size: int = 0
+    tiers: tuple[thaw.Tier, ...] = ()  # that can thaw all of them, the cheapest first
     requested: int = 0  # frozen objects whose thawing was requested, now or before
     ready_at: str = ""  # when they should be thawed
     is_in_place: bool = False

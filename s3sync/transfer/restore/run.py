@@ -165,6 +165,7 @@ def _restore_once(session: RestoreSession, folder: PrivateFolder) -> RestoreResu
         without_time=sum(plan.record.mtime_ns(path) < 0 for path in received.verified),
         frozen=frozenset(received.frozen),
         frozen_size=plan.size_of(received.frozen),
+        tiers=tuple(thaw.hours_by_tier({plan.remote[path].storage_class for path in received.frozen})),
         requested=len(thawing.log.requested & received.frozen) if thawing.log else 0,
         ready_at=thawing.log.ready_at if thawing.log else "",
         is_in_place=is_in_place,
