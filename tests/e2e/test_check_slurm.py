@@ -25,6 +25,16 @@ from tests.helpers.slurm_cluster import SlurmCluster
 RUN = "261123_A01234_0007_AHFAULTDRX7"
 
 
+_AWS = """\
+#!/bin/sh
+case " $* " in *" head-object "*)
+    echo "An error occurred (404) when calling the HeadObject operation: Not Found" >&2
+    exit 254
+esac
+echo aws-cli/1.2.3 quick
+"""
+
+
 class Site:
     """A config with an entry for a cluster, and an `aws` that answers at once."""
 
@@ -34,7 +44,7 @@ class Site:
         (self.runs / RUN).mkdir(parents=True)
         (self.runs / RUN / "RunInfo.xml").touch()
         self.aws = folder / "aws"
-        self.aws.write_text("#!/bin/sh\necho aws-cli/1.2.3 quick\n")
+        self.aws.write_text(_AWS)
         self.aws.chmod(0o755)
         self._config = folder / "config.json"
 
