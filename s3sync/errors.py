@@ -39,7 +39,7 @@ class S3SyncError(Exception):
 
 
 class Notice(NamedTuple):
-    """A message that is not an exception, such as a warning or a bad result; `id` is like that of an error."""
+    """A message that is not an exception, such as a warning or a bad result; `id` is stable, as for errors."""
 
     text: str
     id: str
@@ -84,7 +84,7 @@ class AwsError(S3SyncError):
 
 
 class DeniedError(AwsError):
-    """S3 rejects every file of a run. It may accept those of other runs, since a policy may concern only some keys."""
+    """S3 rejects every file of a run. It may accept other runs, since a policy may concern only some keys."""
 
 
 class SlurmError(S3SyncError):

@@ -33,7 +33,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_own(path: Path) -> bool:
-    """Return whether this user owns what is at this path; False if that is unknown."""
+    """Return whether this user owns the file or folder at this path; False if that is unknown."""
     try:
         return os.lstat(path).st_uid == os.geteuid()
     except OSError:

@@ -48,7 +48,7 @@ def install(config: str, schedule: str) -> int:
         return 2
     path = Path(config).resolve()
     read_crontab()  # if it cannot be read, there is nothing to check
-    argv = ["check", "--config", str(path), "--cron"]  # what is right in this shell may be wrong under cron
+    argv = ["check", "--config", str(path), "--cron"]  # a config that works in this shell may fail under cron
     checked = subprocess.run([sys.executable, "-m", "s3sync", *argv], cwd=ROOT, check=False)
     if checked.returncode:
         print("install_cron: not installed: fix the problems above first", file=sys.stderr)

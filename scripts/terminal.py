@@ -87,7 +87,7 @@ def run(
     folder: Path,
     show: Callable[[Screen], None] = lambda _: None,
 ) -> tuple[int, Screen]:
-    """Run it to its end: its exit code, and what is left on the screen; `show` sees every state on the way."""
+    """Run it to its end: its exit code, and the final screen; `show` sees every state on the way."""
     ours, its = pty.openpty()
     try:
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))

@@ -199,7 +199,7 @@ class Signer:
 
 
 class Upload(NamedTuple):
-    """What the request for a file has of its own. `payload` is the value of X-Amz-Content-SHA256."""
+    """What differs in the request for each file. `payload` is the value of X-Amz-Content-SHA256."""
 
     key: str
     size: int  # bytes
@@ -835,7 +835,7 @@ def _name_folders_once() -> None:
 
 
 def _module_with_transfer_manager() -> Any:
-    """Return the CLI's module that makes the transfer manager: that of version 2, or that of version 1."""
+    """Return the module of the CLI that makes the transfer manager, in version 2 or 1."""
     try:
         return importlib.import_module("awscli.customizations.s3.factory")
     except ImportError:

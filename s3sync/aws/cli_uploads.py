@@ -44,7 +44,7 @@ class SmallUpload:
         self.request = (bucket, extra_args)  # the same for all small files of a process
         self.size: int | None = None
         self.etag: str | None = None
-        self.transfer_id = 0  # each has subscribers of its own
+        self.transfer_id = 0  # each has its own subscribers
         self.user_context: dict[str, Any] = {}
 
     @property
@@ -128,14 +128,14 @@ class SmallUploads:
     """The CLI's transfer manager, with a separate path for small files."""
 
     def __init__(self, manager: Any, client: Any) -> None:
-        """`client` is that of `cli_plugin`. Raises any exception if the manager is not as expected."""
+        """`client` is the client of `cli_plugin`. Raises any exception if the manager is not as expected."""
         self._manager = manager
         self._client = client
         self._max_threads = int(manager.config.max_request_concurrency)
         self._threshold = int(manager.config.multipart_threshold)
         if manager._bandwidth_limiter is not None:  # noqa: SLF001 -- it counts what s3transfer reads
             raise ValueError("the bandwidth is limited")
-        client.limit(self._max_threads)  # the manager has as many threads of its own
+        client.limit(self._max_threads)  # the manager has its own threads, as many
         self._queue: queue.SimpleQueue[SmallUpload | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._delegating = threading.Lock()  # the manager counts its transfers without one

@@ -34,7 +34,7 @@ def follow_events(stdout: IO[bytes], pipe: ReceiptPipe) -> Iterator[bytes | Rece
         selector.register(pipe.reader, selectors.EVENT_READ)
         while True:
             ready = {key.fd for key, _ in selector.select()}
-            # Before the receipts: those of the files that it names were written first.
+            # Before the receipts: they are written before the lines that name their files.
             chunk = os.read(stdout.fileno(), _READ_BYTES) if stdout.fileno() in ready else None
             while (receipts := pipe.read()) is not None and (found := list(receipts)):
                 yield from found

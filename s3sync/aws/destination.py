@@ -66,7 +66,7 @@ BUCKET_DEFAULTS = Storage()
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The profile and the region that an upload uses in place of those of the environment (empty: those)."""
+    """The profile and the region that an upload uses instead of the environment's (empty: the environment's)."""
 
     name: str = ""
     region: str = ""
@@ -132,7 +132,7 @@ class Destination(NamedTuple):
 
 
 def is_completion_object(path: str) -> bool:
-    """Return whether a path in a run is that of the completion object, which does not belong to the run."""
+    """Return whether a path in a run is the path of the completion object, which does not belong to the run."""
     return _COMPLETION_PATH.fullmatch(path) is not None
 
 

@@ -36,7 +36,7 @@ def _ignore(_count: int) -> None: ...
 
 
 class Sums(NamedTuple):
-    """A checksum of a file as S3 has it: of the whole object, or composed of those of its parts, `BASE64-N`.
+    """A checksum of a file as S3 has it: of the whole object, or composed of the checksums of its parts, `BASE64-N`.
 
     Which of the two an object has depends on the uploader.
     """

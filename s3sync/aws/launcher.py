@@ -23,7 +23,7 @@ class Launcher:
         inherited: Sequence[int] = (),
         warm_starts: WarmStarts | None = None,
     ) -> None:
-        """`inherited` descriptors, such as those of locks, stay open in the processes."""
+        """`inherited` descriptors, such as locks, stay open in the processes."""
         self.path = path
         self.environ = environ
         self.endpoint_options = _endpoint_options(environ)

@@ -82,7 +82,7 @@ class Thawing:
             return dict(zip(paths, pool.map(self._state, paths), strict=True))
 
     def tiered_states(self, paths: Sequence[str], limit: int = _MAX_TIERED) -> dict[str, ThawState]:
-        """Return the states of objects of INTELLIGENT_TIERING; of more than `limit`, those of a sample.
+        """Return the states of objects of INTELLIGENT_TIERING; of more than `limit`, only of a sample.
 
         None are returned if S3 does not report them, e.g. if these credentials may only list. Raises StoppedError.
         """

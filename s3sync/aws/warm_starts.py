@@ -38,7 +38,7 @@ class WarmStarts:
     """One process of the AWS CLI that forks for each command. Its methods can be called from any thread."""
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], stop: StopRequest, folder: Path) -> None:
-        """Start to load the CLI. `command` is what comes before the options; `folder` is private."""
+        """Start to load the CLI. `command` precedes the options; `folder` is private."""
         self.version = ""  # the CLI's version, once `wait_until_ready` has returned True: `aws-cli/1.46.3`
         self.printed_version = ""  # the version that a CLI printed which does not load the server
         self._program = command[-1]
@@ -141,7 +141,7 @@ class WarmStarts:
         return process
 
     def _difference(self, environ: Mapping[str, str]) -> dict[str, str | None]:
-        """Return the variables that differ from those of the forking process; the value None unsets one."""
+        """Return the variables that differ from the forking process; the value None unsets one."""
         names = environ.keys() | self._environ.keys()
         return {name: environ.get(name) for name in names if environ.get(name) != self._environ.get(name)}
 
@@ -155,7 +155,7 @@ class WarmStarts:
                 with contextlib.suppress(TimeoutExpired):
                     text = process.communicate(timeout=_ANSWER_SECONDS)[0].decode("utf-8", "replace")
                     self.printed_version = text if process.returncode == 0 and text.startswith("aws-cli/") else ""
-            if process.returncode is None:  # afterwards its id may be that of another process
+            if process.returncode is None:  # afterwards its id may belong to another process
                 process_tree.send_signal(process.pid, signal.SIGKILL)
 
 

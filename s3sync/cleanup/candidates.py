@@ -203,7 +203,7 @@ def _keep_for_age(runs: Iterable[RunStatus], age: float | None, older_than: floa
 
 
 def _keep_for_restore(group: _Group, folder: Path) -> Reason | None:
-    """Keep a run that was restored recently: somebody needs it."""
+    """Keep a run that was restored recently: it is needed."""
     log_dir = group.config.log_dir
     names = {unit.store(log_dir).lock_path.stem for unit in group.units}
     times = [seconds for name in names if (seconds := restored.last_restored(log_dir, name, folder)) is not None]

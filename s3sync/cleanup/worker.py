@@ -217,7 +217,7 @@ def _with_deletion(record: Record, deletion: DeletionResult) -> Record:
 
 def _recorded_file(path: str, verified: VerifiedFiles, urls: Sequence[str]) -> RecordedFile:
     proofs = [verified.proofs.get(url, {}).get(path) for url in urls]
-    known = next(proof for proof in proofs if proof)  # not the identity, whose size is that of a link
+    known = next(proof for proof in proofs if proof)  # not the identity: for a link it has the size of the link
     return RecordedFile(known.size, known.mtime_ns, tuple(proof.etag if proof else None for proof in proofs))
 
 

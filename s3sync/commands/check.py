@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_config(path: Path, trials: Trials, *, as_json: bool = False, asker: Mapping[str, str] | None = None) -> int:
-    """Print all results, and return the exit code. The parameters are those of `findings`."""
+    """Print all results, and return the exit code. The parameters are as for `findings`."""
     stop = StopRequest()
     found = []
     with stop_on_signals(stop):

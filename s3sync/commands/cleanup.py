@@ -260,7 +260,7 @@ def _age(candidate: CleanupCandidate) -> str:
 
 
 def _amount(result: RunResult) -> tuple[int, int]:
-    """Return the files and bytes that were found or deleted, else those of the log."""
+    """Return the files and bytes that were found or deleted, else the log's."""
     if result.found or result.outcome in ("deleted", "partly deleted"):
         return result.files, result.size
     return result.candidate.files, result.candidate.size

@@ -59,7 +59,7 @@ class Command(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError, in plain words, instead of printing its usage and exiting."""
+    """An argument parser that raises UsageError, in plain language, instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError for a message of argparse."""

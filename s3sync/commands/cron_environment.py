@@ -1,4 +1,4 @@
-"""Find out the environment in which cron runs the monitor, which differs from that of the shell that runs `check`."""
+"""Find out the environment in which cron runs the monitor, which differs from the shell that runs `check`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _VERSION_SECONDS = 20.0  # for `aws --version`; the slowest takes five
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command in `argv` (default: that of this process), and return its exit code."""
+    """Run the command in `argv` (default: `sys.argv`), and return its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that this terminal's encoding lacks
     argv = sys.argv[1:] if argv is None else argv

@@ -49,7 +49,7 @@ def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
 
 
 def wrapped(line: str, stream: TextIO | None = None) -> list[str]:
-    """Fold a line for a terminal between words, but never inside a command in backticks, which people copy."""
+    """Fold a line for a terminal at spaces, but never inside a command in backticks, which people copy."""
     if not (stream or sys.stdout).isatty():
         return [line]
     whole = _COMMAND.sub(lambda found: found[0].replace(" ", _GLUE), line)

@@ -37,7 +37,7 @@ def result_lines(result: restore.request.RestoreResult) -> list[str]:
     facts += _frozen_lines(result)
     if result.without_time:
         facts.append(
-            f"  {pluralize(result.without_time, 'file')} with the time of the object, as no record has that of the file"
+            f"  {pluralize(result.without_time, 'file')} with the time of the object, as no record has the file's own"
         )
     if result.unrecorded:
         facts.append(

@@ -109,7 +109,7 @@ def preview_lines(preview: request.Preview) -> list[str]:
 
 
 def _class_lines(preview: request.Preview) -> list[str]:
-    """Return the files of each storage class, if any was chosen, and what is charged for small ones."""
+    """Return the files of each storage class, if any was chosen, and the charge for small ones."""
     if not preview.has_chosen_classes:
         return []
     lines = []

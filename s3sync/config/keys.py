@@ -40,7 +40,7 @@ _EXAMPLES = {
 
 
 class Advice(NamedTuple):
-    """The problem with a key, and what to do about it; `id` is that of the problem."""
+    """The problem with a key, and what to do about it; `id` identifies the problem."""
 
     text: str
     id: str

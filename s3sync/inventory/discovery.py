@@ -29,7 +29,7 @@ _MAX_SUBFOLDERS = 100  # subfolders to search if a directory has no runs
 
 
 class RunFolder(NamedTuple):
-    """A folder with a RunInfo.xml. The fields are those of Candidate."""
+    """A folder with a RunInfo.xml. Candidate has the same fields."""
 
     path: str
     run_info_mtime: float

@@ -1,4 +1,4 @@
-"""Recognize folders that are not Illumina runs: those of file systems, desktops and other vendors."""
+"""Recognize folders that are not Illumina runs: they belong to file systems, desktops and other vendors."""
 
 from __future__ import annotations
 

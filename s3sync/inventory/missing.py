@@ -93,7 +93,7 @@ def _entry_for(config: Config, logged: summary.LoggedRun, watching: MonitorEntry
 
 
 def _loss_of(logged: summary.LoggedRun, run: Run, *, is_watched: bool) -> _Loss | None:
-    """Describe what is lost; None if the run still exists."""
+    """Describe the loss; None if the run still exists."""
     there = identity.find_presence(logged.run_path, logged.head.folder)
     if there.state == "gone":
         return _gone(logged, "its folder is gone", id="run.folder-gone")

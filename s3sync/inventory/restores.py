@@ -28,7 +28,7 @@ class PendingRestore:
     expires_at: str  # when the first thawed copy expires that is not restored yet
     days: int  # how long thawed copies are kept
     requested: int  # objects for which S3 has accepted a request to thaw them
-    thawed: int  # those of them that can be read or are already restored
+    thawed: int  # of these, how many can be read or are already restored
     frozen: int  # objects that are not restored yet
     frozen_bytes: int
     parts: str = ""  # the --only options: another restore may write other files to the same folder

@@ -16,7 +16,7 @@ _KEYS_OF_MACHINE = ("max_cores", "max_processes", "max_runs_at_once", "max_bandw
 
 
 class ConfigFollower:
-    """Rereads an edited config for the rest of the scan: all keys except those of process and machine."""
+    """Rereads an edited config for the rest of the scan: all keys except the ones about process and machine."""
 
     def __init__(self, config: Config, load: Callable[[], Config]) -> None:
         self._read = config

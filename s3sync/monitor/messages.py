@@ -36,7 +36,7 @@ _TRIAL = ":information_source:  *S3 Upload*: Test message"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A run that was uploaded; `key` is that of its problems, `text` describes the upload in one line."""
+    """A run that was uploaded; `key` is the key of its problems, `text` describes the upload in one line."""
 
     key: str
     text: str

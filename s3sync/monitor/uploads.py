@@ -63,7 +63,7 @@ def for_each(context: ScanContext, result: ScanResult, runs: Sequence[RunStatus]
 
 
 class ScanUploads:
-    """The uploads of one scan, several at once, including those of runs that are found while it runs."""
+    """The uploads of one scan, several at once, including runs that are found while it runs."""
 
     def __init__(
         self,

@@ -188,12 +188,12 @@ def is_inside(real_path: str, root: str) -> bool:
 
 
 def is_analysis(path: str) -> bool:
-    """Return whether a path in a run folder, such as `Analysis/2`, is that of an analysis."""
+    """Return whether a path in a run folder, such as `Analysis/2`, is an analysis."""
     return _ANALYSIS.fullmatch(path) is not None
 
 
 def is_inside_analysis(path: str) -> bool:
-    """Return whether a path in a run folder is that of a file of an analysis."""
+    """Return whether a path in a run folder is a file of an analysis."""
     return is_analysis("/".join(path.split("/")[:2]))
 
 

@@ -18,7 +18,7 @@ from s3sync.runs.run_folder import RUN_INFO
 from s3sync.text import printable
 
 _MOUNTS = "/proc/self/mountinfo"
-_LAST_RESORTS = ("/tmp", "/var/tmp")  # noqa: S108 - after TMPDIR; what is made there is private
+_LAST_RESORTS = ("/tmp", "/var/tmp")  # noqa: S108 - after TMPDIR; everything made there is private
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 

@@ -235,7 +235,7 @@ def _path_of(layout: Layout, cell: Cell) -> str:
 
 
 def has_header(path: str) -> bool:
-    """Return whether a path in a run is that of base calls whose header contains their size."""
+    """Return whether a path in a run is a base-call file whose header contains its size."""
     return path.startswith(BASE_CALLS) and path.endswith(WITH_HEADER)
 
 

@@ -46,7 +46,7 @@ class SlurmOptions:
     cores: int | None = None
 
     def sbatch_options(self, avoid: Sequence[str] = ()) -> tuple[str, ...]:
-        """Return the options of each job, which gets a whole node or some cores, but none of the nodes to avoid."""
+        """Return the options of each job, which gets a whole node or some cores, and excludes the nodes to avoid."""
         given = {"--partition": self.partition, "--account": self.account, "--time": self.time}
         room = ("--exclusive",) if self.cores is None else (f"--cpus-per-task={self.cores}",)
         options = (*room, *(f"{name}={value}" for name, value in given.items() if value), *self.options)

@@ -54,7 +54,7 @@ def find_working_nodes(folder: WorkFolder) -> set[str]:
 
 
 def _sent_without_result(folder: WorkFolder, results: Mapping[int, Result]) -> Iterator[Proof]:
-    """Yield the proofs in the journals of starts that have none of these results."""
+    """Yield the proofs in the journals of starts that have no such result."""
     for name, proofs in folder.journals(folder.spec().request.destination):
         number = name.partition(".")[0]
         result = results.get(int(number)) if number.isdecimal() else None

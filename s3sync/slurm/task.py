@@ -72,7 +72,7 @@ class _ShardTask:
         self._uploader: passes.FileUploader | None = None
 
     def run(self, lock_descriptor: int) -> None:
-        """Upload the shard. `aws` processes inherit the descriptor, so that those of a killed task keep the lock."""
+        """Upload the shard. `aws` processes inherit the descriptor: if the task is killed, they keep the lock."""
         folder, number = self._folder, self._number
         request = request_for_node(self._spec, self._environ, share_bandwidth=True)
         run = analysis.open_run_or_analysis(request.local_path, need_run_info=not request.skip_check)

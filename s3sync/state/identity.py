@@ -164,7 +164,7 @@ def check_claim(
 
 
 def claim_without_log(run: Run, others: Sequence[Path]) -> Claim:
-    """Return that none of several folders may be uploaded, because no log says which of them has the name."""
+    """Explain why several folders may not be uploaded: no log says which of them has the name."""
     return Claim("another", _several([run.path, *others])) if others else OWN
 
 

@@ -53,7 +53,7 @@ class LogSummary:
 
     @classmethod
     def of(cls, log: dict[str, Any]) -> LogSummary:
-        """Return the summary of a log from its keys. Raises ValueError if they are not those of a log."""
+        """Return the summary of a log from its keys. Raises ValueError if they do not come from a log."""
         if not isinstance(log.get("completed"), bool):
             raise ValueError("completed is missing")  # noqa: TRY004 - a value read from a file, not an argument
         if log["completed"] and not all(isinstance(log.get(key), kind) for key, kind in _REQUIRED_IF_COMPLETED.items()):

@@ -16,7 +16,7 @@ _MAX_BYTES = 100
 
 
 def record(log_dir: Path, name: str, folder: Path) -> None:
-    """Remember that files of a run are moved into this folder now; `name` is that of its lock. Raises StateError."""
+    """Remember that files of a run are moved into this folder now; `name` is its lock's name. Raises StateError."""
     path = _path(log_dir, name, folder)
     with explained("write", path, "give a writable folder with --log-dir", id="state.log-unwritable"):
         files.make_private_folder(path.parent)

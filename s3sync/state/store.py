@@ -265,7 +265,7 @@ class StateStore:
             self._reserve_name(self._tagged, state)
 
     def _claim_untagged_name(self) -> None:
-        """Take over the untagged name from a log without uploads, such as that of a misspelt bucket."""
+        """Take over the untagged name from a log without uploads, for example of a misspelt bucket."""
         theirs = destination_of_log(self._untagged)
         if theirs in (None, self._destination) or files.is_there(self._tagged) or not self._is_untagged_log_empty():
             return

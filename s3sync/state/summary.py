@@ -1,4 +1,4 @@
-"""Summarize state logs without the parts that grow with the run: that of one run, or all others in LOG_DIR."""
+"""Summarize state logs without the parts that grow with the run: the log of one run, or all others in LOG_DIR."""
 
 from __future__ import annotations
 

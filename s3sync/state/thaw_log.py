@@ -57,7 +57,7 @@ class ThawStore:
     """The file of one restore."""
 
     def __init__(self, log_dir: Path, name: str) -> None:
-        """`name` is that of the run's lock, without its suffix, and a tag of the target and the parts."""
+        """`name` is the name of the run's lock, without its suffix, and a tag of the target and the parts."""
         self.path = log_dir / RESTORES / f"{name}{_SUFFIX}"
         self._tried = log_dir / RESTORES / f"{name}{_TRIED}"
 

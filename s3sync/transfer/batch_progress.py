@@ -10,7 +10,7 @@ from s3sync.aws.receipts import ObjectStored, PartStored
 from s3sync.runs import LocalFile
 from s3sync.transfer.batches import Batch
 
-_START_UP_BYTES = 14_000_000  # bytes of its own code that the CLI reads first; 17 million in old versions 2
+_START_UP_BYTES = 14_000_000  # bytes of code that the CLI reads first; 17 million in old versions 2
 # How often the CLI reads each byte of a file. Over http it signs the content and computes a checksum before it sends;
 # over TLS, versions before 2.23 compute an MD5 first.
 HTTP_READS, TLS_READS = 3.0, 2.0

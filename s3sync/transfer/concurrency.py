@@ -18,7 +18,7 @@ _WINDOW_SECONDS = 2.0  # over which the load is measured; long enough for a new 
 
 
 class Load(NamedTuple):
-    """The CPU load from 0 to 1: `own` is that of this program and its children, on the cores that they may use."""
+    """The CPU load from 0 to 1: `own` is the load of this program and its children, on the cores that they may use."""
 
     own: float
     machine: float

@@ -27,7 +27,7 @@ class FailureLines:
         self.error_lines: deque[diagnosis.ErrorLine] = deque(maxlen=_KEPT_LINES)  # the last ones, without file names
         self.unreachable = ""  # the last line about S3 being out of reach; empty once it was reached again
         self.in_a_row = 0  # failures since the last file that was uploaded
-        self._denied_in_a_row = 0  # those of them that S3 may deny because of their keys
+        self._denied_in_a_row = 0  # of these, how many S3 may deny because of their keys
         self._last = ""
         self._sanitize = sanitize
         self._paths = {file.path for file in batch.files}

@@ -19,7 +19,7 @@ from s3sync.transfer.etag_trust import EtagTrust
 from s3sync.transfer.proof import Evidence, Mismatch, composed_checksums, kind_of, verify_object
 
 _WITHOUT_PART_COUNT = ("multipart, -0", "multipart, -1")  # kinds of ETags of servers that leave out the number of parts
-_MAX_FUTILE = 4  # objects of a kind of ETags that are asked for their parts, if that proves none of them
+_MAX_FUTILE = 4  # objects of a kind of ETags whose parts are requested, if that proves nothing
 CONTENT = "content"  # in `Proof.verified_by`: the object was read back, and has the bytes of the disk
 
 MayTrust = Callable[[LocalFile, objects.RemoteObject], bool]

@@ -39,7 +39,7 @@ class FileDigests:
         return digests.expected_checksum(self.run.path / file.path, name, part_size, self._stop_if_requested)
 
     def composed_checksum(self, file: LocalFile, name: str, part_sizes: tuple[int, ...]) -> str:
-        """Return the checksum composed of those of parts of these sizes."""
+        """Return the checksum composed of the checksums of parts of these sizes."""
         return digests.expected_checksum(self.run.path / file.path, name, part_sizes, self._stop_if_requested).composed
 
     def part_size(self, size: int) -> int | None:

@@ -21,7 +21,7 @@ from s3sync.transfer.throttle import Forecast
 _MAX_READBACK_COST_RATIO = 0.05  # cost of reading back compared with sending, while there is more to send
 _POLL_SECONDS = 0.5  # between two checks whether more processes would help
 _IDLE_POLL_SECONDS = 15.0  # between two checks of the bandwidth when nothing more is to be sent
-_MAX_FUTILE_BATCHES = 3  # for each process: if so many in a row upload no file, S3 counts as not answering
+_MAX_FUTILE_BATCHES = 3  # for each process: if this many in a row upload no file, S3 counts as not answering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

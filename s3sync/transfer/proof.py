@@ -109,7 +109,7 @@ def _compare_checksums(file: LocalFile, seen: RemoteObject, evidence: Evidence) 
 def _compare_values(
     file: LocalFile, seen: RemoteObject, name: str, theirs: str, ours: digests.Sums
 ) -> Proof | str | None:
-    """Compare a checksum with those of the whole file and of its parts; return None if it has other parts."""
+    """Compare a checksum with the checksums of the whole file and of its parts; return None if it has other parts."""
     if theirs in (*ours, ours.composed.partition("-")[0]):  # some servers leave out the number of parts
         return Proof.of(file, seen.etag, "checksum")
     if any(_parts_of(theirs) == _parts_of(our) for our in ours):
@@ -118,7 +118,7 @@ def _compare_values(
 
 
 def composed_checksums(file: LocalFile, seen: RemoteObject) -> list[tuple[str, str]]:
-    """Return name and value of an object's checksums that are composed of those of its parts, the fastest first."""
+    """Return name and value of the checksums that are composed of checksums of the parts, the fastest first."""
     return [(name, value) for name, value in _usable_checksums(file, seen) if _parts_of(value)]
 
 

@@ -69,7 +69,7 @@ class RunningShares:
 
 
 class Throttle:
-    """Shares a bandwidth among the processes of one upload, beside those of others. Any thread may call its methods."""
+    """Shares a bandwidth among the processes of one upload, beside other uploads. Any thread may call its methods."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Throttle:
     def share_beside(
         self, own: Sequence[int | None], forecast: Forecast | None = None, others: Sequence[int | None] = ()
     ) -> int | None:
-        """Return the share, in bytes a second, of a process that starts beside those of this upload and of others.
+        """Return the share, in bytes a second, of a process that starts beside the others of this and other uploads.
 
         It is as large as its part of the work requires, but leaves a smallest share to each process that will follow,
         and their part to other uploads. None without a limit.

@@ -36,7 +36,7 @@ _POLL_SECONDS = 0.1
 
 
 class Order(NamedTuple):
-    """What is uploaded, and how. Sizes are in bytes."""
+    """The uploads to measure. Sizes are in bytes."""
 
     large: int
     small: int

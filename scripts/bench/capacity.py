@@ -55,7 +55,7 @@ class Site(NamedTuple):
 
     sequencers: int
     instrument: str = "novaseqx"
-    sides: int = 2  # flow cells at a time, each a run folder of its own
+    sides: int = 2  # flow cells at a time, each with its own run folder
     run_hours: float = 42.0
     turnaround: float = 6.0
 

@@ -27,7 +27,7 @@ _RCLONE_TRANSFERS = 32  # at once; its default of 4 is meant for disks
 
 
 class Pair(NamedTuple):
-    """How parallel this program is told to be: `aws` processes at once, and requests at once in each (or UNSET)."""
+    """How parallel this program should be: `aws` processes at once, and requests at once in each (or UNSET)."""
 
     cores: int
     threads: int

@@ -65,7 +65,7 @@ class Cost(NamedTuple):
 
 
 class _Bench(NamedTuple):
-    """One run folder, the server, and the scripts that stand for Slurm."""
+    """One run folder, the server, and the scripts that replace Slurm."""
 
     run: Path
     work: Path

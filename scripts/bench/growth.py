@@ -154,7 +154,7 @@ def scan(config: Path, output: Path, environ: Mapping[str, str], number: int, fi
 
 
 def write_uploaded_runs(runs: Path, logs: Path, numbers: range, files: int) -> None:
-    """Run folders that hold a few folders and RunInfo.xml, and logs that say that so many files of each are in S3."""
+    """Run folders that hold a few folders and RunInfo.xml, and logs that say how many files of each are in S3."""
     model = _RUN_ID.format(0)
     verified = {f.path: Proof.of(f, f"{i:032x}", "etag") for i, f in enumerate(made_up_files(files))}
     moment = now_iso()
@@ -199,7 +199,7 @@ def resume(folder: Path, environ: Mapping[str, str], aws: str, part: float, scal
 
 
 def interrupt(command: Command, server: S3Server, objects: int, output: Path) -> None:
-    """Start it, and end it when so many objects were stored."""
+    """Start it, and end it when this many objects were stored."""
     with output.open("wb") as log:
         process = subprocess.Popen(command.argv, env=dict(command.environ), stdout=log, stderr=log)
         try:

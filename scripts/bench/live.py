@@ -37,13 +37,13 @@ _CYCLES = (10, 3, 3, 10)
 _BYTES = 200_000_000  # of the run
 _RATE = 3_000_000  # bytes a second that get through to the server: the whole run takes 67 s
 _WRITING_SECONDS = 110.0  # of the instrument: in life, too, writing takes longer than sending
-_SCAN_SECONDS = 1.0  # from the start of a scan to that of the next, unless it takes longer; crontabs have minutes
+_SCAN_SECONDS = 1.0  # from the start of a scan to the start of the next, unless it takes longer; crontabs have minutes
 _SETTLE_SECONDS = 2.0
 _WHOLE_COPY = 318  # cycles after which the instrument's copying takes as long as its table says
 
 
 class Order(NamedTuple):
-    """What is written, and how it is uploaded. `scale` is that of the simulator; `writing` the seconds it takes."""
+    """The run that is written and uploaded. `scale` is the simulator's; `writing` takes this many seconds."""
 
     run: Run
     scale: float

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import psutil
 
 SAMPLE_SECONDS = 0.5  # at most between two looks at the memory: each costs some milliseconds of CPU time
-_FIRST_LOOK = 0.05  # seconds after the start; then ever less often, so that what is short is seen, too
+_FIRST_LOOK = 0.05  # seconds after the start; then ever less often, so that short processes are seen, too
 
 
 class Command(NamedTuple):

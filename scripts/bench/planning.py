@@ -1,4 +1,4 @@
-"""Plan the upload of N files, and print as JSON what that cost; a process of its own, to measure its memory.
+"""Plan the upload of N files, and print the cost as JSON; in a separate process, to measure its memory.
 
 python -m scripts.bench.planning 1000000
 """

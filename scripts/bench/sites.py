@@ -15,7 +15,7 @@ from scripts.bench.server import BUCKET, Certificate, Network, Served, serving
 
 
 class Place(NamedTuple):
-    """Where one upload goes. `base` is a prefix without slashes at its ends; `pid` that of a server of ours, else 0.
+    """Where one upload goes. `base` is a prefix without slashes at its ends; `pid` is the id of our own server, else 0.
 
     `stop` ends the server and says what it did; None where the server is not ours.
     """

@@ -1,4 +1,4 @@
-"""Make what is uploaded: simulated runs of several shapes, shared by all contenders."""
+"""Make the runs to upload: simulated, of several shapes, shared by all contenders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGE_BYTES = 800_000_000
 
 
 class Shape(NamedTuple):
-    """A kind of run. `files` gives those of a run at a scale.
+    """A kind of run. `files` returns the files of a run at a scale.
 
     `latency` is that of the server in seconds, `tls` whether it speaks TLS.
     """
@@ -103,7 +103,7 @@ def _large(number: int) -> Callable[[Run, float], list[RunFile]]:
 
 
 def _thinned(part: int) -> Callable[[Run, float], list[RunFile]]:
-    """One of so many files of a real run at scale 1, each as large as it really is.
+    """One of every N files of a real run at scale 1, each as large as it really is.
 
     Every n-th by size is taken, so that the mix of sizes stays that of the real run.
     """

@@ -17,7 +17,7 @@ HOUR = 3600.0
 
 
 class Step(NamedTuple):
-    """What is on the disk after a step: a file under its temporary name, half of it, or the whole file."""
+    """The disk after a step: a file under its temporary name, half of it, or the whole file."""
 
     path: str  # of the file, relative to the run folder
     whole: bool
@@ -89,7 +89,7 @@ class MirroredRun:
 
 
 def copied(copy: MirroredRun, pause: float, wait: Callable[[float], bool]) -> Iterator[Step]:
-    """Make each step and give it, with a pause before each part of the run; `wait` sleeps for so many seconds and says
+    """Make each step and give it, with a pause before each part of the run; `wait` sleeps for that long and says
     whether to stop instead."""
     part = ""
     while step := copy.upcoming:

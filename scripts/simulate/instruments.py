@@ -88,7 +88,7 @@ class Instrument:
     markers: str = "RTAComplete.txt RunCompletionStatus.xml CopyComplete.txt"  # in the order of writing
     sheet: str = SHEET_V2
     cycles: tuple[int, ...] = (151, 8, 8, 151)
-    analysis: bool = False  # it goes on and analyses the run that it has copied
+    analysis: bool = False  # it analyses the run after copying it
 
 
 INSTRUMENTS = {

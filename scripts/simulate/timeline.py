@@ -167,7 +167,7 @@ def _pieces(file: RunFile, draft: bool) -> Iterator[Write]:
 
 
 def _grown(file: RunFile, since: int, upto: int, whole: int) -> Write:
-    """Grown from so many parts of the `whole` to so many: logs are appended to, InterOp files written anew."""
+    """Grown from one number of parts of the `whole` to another: logs are appended to, InterOp files written anew."""
     return Write(file, 0 if file.content is None else file.size * since // whole, file.size * upto // whole)
 
 

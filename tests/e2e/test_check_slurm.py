@@ -23,8 +23,6 @@ from tests.helpers.lab import BUCKET, Lab
 from tests.helpers.slurm_cluster import SlurmCluster
 
 RUN = "261123_A01234_0007_AHFAULTDRX7"
-
-
 _AWS = """\
 #!/bin/sh
 case " $* " in *" head-object "*)

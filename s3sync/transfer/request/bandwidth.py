@@ -52,7 +52,7 @@ UNLIMITED = BandwidthSchedule(())
 
 
 def parse_schedule(limit: str | Mapping[str, str]) -> BandwidthSchedule:
-    """Parse one rate, or rates by time. Raises ValueError, which says what is wrong."""
+    """Parse one rate, or rates by time. Raises ValueError with the reason."""
     if isinstance(limit, str):
         return BandwidthSchedule((Window(frozenset(range(7)), 0, _MINUTES_A_DAY, parse_rate(limit)),))
     return BandwidthSchedule(tuple(_window(when, parse_rate(rate)) for when, rate in limit.items()))

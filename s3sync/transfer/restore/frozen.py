@@ -14,7 +14,7 @@ from s3sync.text import pluralize, to_iso
 from s3sync.transfer.restore.plan import RestorePlan
 from s3sync.transfer.restore.session import RestoreSession
 
-_SAMPLE = 4  # objects whose state stands for that of the others where no listing says it: each takes a process
+_SAMPLE = 4  # objects whose state is taken for all, where no listing says it: each takes a process
 _MAX_HEADS = 100  # objects that are all asked for, each by a process
 _SAVE_EVERY = 200  # requests after which the log is saved
 _ANNOUNCED = 50  # for this number of requests or more, the user is warned that they take a while

@@ -211,7 +211,7 @@ class OpenFolders:
     """Folders below the target, opened in their parents without following links, and created if they are missing."""
 
     def __init__(self, target: Path, mode: int = _FOLDER_MODE) -> None:
-        """`mode` is that of new folders, regardless of the umask."""
+        """`mode` is the mode of new folders, regardless of the umask."""
         self._target = target
         self._mode = mode
         self._open: dict[str, int] = {}

@@ -30,7 +30,7 @@ class RestorePlan:
 
     @property
     def blocking(self) -> Mapping[str, str]:
-        """Return what is unusable and keeps the run from appearing.
+        """Return the unusable paths that keep the run from appearing.
 
         A key that no file can have, and that no record lists, does not belong to the run: it was added later.
         """

@@ -154,7 +154,7 @@ class RestorePreview:
     classes: Mapping[str, tuple[int, int]]
     present: int
     frozen: int  # files in archives, as far as that is known
-    ongoing: int  # those of them that are being thawed or are `thawed`, as far as a listing shows that
+    ongoing: int  # of these, how many are being thawed or are `thawed`, as far as a listing shows that
     thawed: int
     tiers: Counter[thaw.ThawState]  # states of the INTELLIGENT_TIERING objects that were tried
     tiered: int  # how many of these objects are large enough for its archive tiers

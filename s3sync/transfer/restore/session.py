@@ -23,7 +23,7 @@ class RestoreSession:
     aws: client.AwsCli
     reader: objects.ObjectReader
     thawing: thaw.Thawing
-    environ: Mapping[str, str]  # that of the runtime, with the profile of the request
+    environ: Mapping[str, str]  # the runtime's, with the profile of the request
     temp_folder: Path  # a private folder, gone when the restore ends
     runtime: Runtime
     share: MachineShare  # the part of the machine that uploads leave

@@ -93,7 +93,7 @@ def _in_folder(file: LocalFile | None, path: str) -> LocalFile | None:
 
 
 def _paths_of(run: Run, paths: Iterable[str], below: str) -> Iterator[str]:
-    """Yield those of a run's paths that belong to the run, or to the analysis in the folder `below`."""
+    """Yield the paths that belong to the run, or to the analysis in the folder `below`."""
     for path in paths:
         if f"{path}/".startswith(below) and not (run.excludes_analyses and local_files.is_inside_analysis(path)):
             yield path

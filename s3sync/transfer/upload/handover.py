@@ -53,7 +53,7 @@ class Executor(Protocol):
         """Return the state with what it has uploaded; raises BusyError while it continues."""
 
     def submit(self, handover: Handover, files: Sequence[LocalFile]) -> None:
-        """Take over these files; raises SlurmError or StateError if it takes none of them."""
+        """Take over these files; raises SlurmError or StateError if it takes none."""
 
 
 def with_absolute_paths(request: UploadRequest, run_path: Path) -> UploadRequest:

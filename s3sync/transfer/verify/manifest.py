@@ -21,7 +21,7 @@ _TABLE_ESCAPES = {**_MD5SUM_ESCAPES, ord("\t"): r"\t"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A file that S3 holds. `path` is relative to the run folder, `size` in bytes, `md5` that of the whole file."""
+    """A file that S3 holds. `path` is relative to the run folder, `size` in bytes, `md5` of the whole file."""
 
     path: str
     size: int
