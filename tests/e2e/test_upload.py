@@ -232,7 +232,7 @@ def test_what_cannot_be_sent_is_named_and_the_run_is_not_completed(lab: Lab, ser
     result = lab.upload(small_run)
 
     assert result.code == 1
-    for text in ("out: a link out of the run", r"bad\xff: name is"):
+    for text in ("out: a link out of the run", r"bad\xff: the name is not UTF-8"):
         assert text in result.out
     for text in ("pipe: not a file but a named pipe", "loop: a link to something that is not a file"):
         assert f"warning: left out: {text}" in result.err
