@@ -254,7 +254,7 @@ def test_nodes_with_full_disks_are_reported_and_nothing_is_lost(
     result = lab.run(*on_slurm(lab, wide_run, quick_aws("")))
 
     assert (result.code, result.out) == (1, "")
-    assert "No space left on device (set TMPDIR)" in result.err.splitlines()[-1]
+    assert "No space left on device (make room, or set TMPDIR)" in result.err.splitlines()[-1]
     for node in slurm.names:
         slurm.unmount_tmp(node)
     again = lab.run(*on_slurm(lab, wide_run, quick_aws("")))
